@@ -1,0 +1,25 @@
+import type { Account } from "./account.ts";
+import type { Identity } from "./identity.ts";
+import type { Region } from "./region.ts";
+import type { SigningKeys } from "./signing-keys.ts";
+import type { Vm } from "./vm.ts";
+
+/** Bindings of the edge, as `wrangler.toml` declares them. */
+export interface Env {
+  readonly ACCOUNT: DurableObjectNamespace<Account>;
+  readonly IDENTITY: DurableObjectNamespace<Identity>;
+  readonly VM: DurableObjectNamespace<Vm>;
+  readonly REGION: DurableObjectNamespace<Region>;
+  readonly SIGNING_KEYS: DurableObjectNamespace<SigningKeys>;
+  /** Secret: MAC keys for credentials, newest first. */
+  readonly TOKEN_MAC_KEYS: string;
+  /** Secret: SHA-256 of the operator's key, hexadecimal. */
+  readonly OPERATOR_KEY_SHA256: string;
+  /** `iss` of tickets. */
+  readonly ISSUER: string;
+  /** Names of the regions, comma-separated; the first one takes new VMs that name none. */
+  readonly REGIONS: string;
+  /** Where people reach the SSH ingress; shown in commands that the API prints. */
+  readonly SSH_HOST: string;
+  readonly SSH_PORT: string;
+}

@@ -1,0 +1,51 @@
+import { z } from "zod";
+import { isVmId } from "./ids.ts";
+import type { Subject } from "./subjects.ts";
+
+/**
+ * The feed: one WebSocket that a host or forwarder opens to its region's object at `GET /service/v1/feed` with its
+ * service key as bearer. Text frames of JSON, except the heartbeat: the verifier sends `ping`, and the runtime answers
+ * `pong` without waking the object.
+ */
+export const FEED_PING = "ping";
+export const FEED_PONG = "pong";
+
+const subject = z.custom<Subject>((value) => typeof value === "string" && /^(identity|account):[a-z2-7]{16}$/.test(value));
+const floor = z.object({ sub: subject, epoch: z.int().nonnegative(), at: z.number() });
+
+/** States of a VM as the host that runs it knows them. */
+export const MACHINE_STATES = ["starting", "running", "suspending", "suspended", "stopped", "missing"] as const;
+export type MachineState = (typeof MACHINE_STATES)[number];
+
+/** What a verifier sends. `hello` must be the first frame. */
+export const feedUpstream = z.discriminatedUnion("type", [
+  z.object({
+    type: z.literal("hello"),
+    role: z.literal("host"),
+    /** Stable id of the host agent, kept in its state folder: `[a-z2-7]{16}`. */
+    id: z.string().regex(/^[a-z2-7]{16}$/),
+    /** Base URL at which the edge and the forwarders reach the host. */
+    url: z.url(),
+    driver: z.string().max(32),
+    version: z.string().max(32),
+    /** Most VMs this host takes. */
+    capacity: z.int().positive(),
+  }),
+  z.object({
+    type: z.literal("hello"),
+    role: z.literal("forwarder"),
+    id: z.string().regex(/^[a-z2-7]{16}$/),
+    version: z.string().max(32),
+  }),
+  /** A VM changed its state on the host; `at` in milliseconds orders messages about one VM. */
+  z.object({ type: z.literal("vm-state"), vm: z.string().refine(isVmId), state: z.enum(MACHINE_STATES), at: z.number() }),
+]);
+export type FeedUpstream = z.infer<typeof feedUpstream>;
+
+/** What the region sends. `welcome` answers `hello` and carries every floor still kept, so a late joiner misses none. */
+export const feedDownstream = z.discriminatedUnion("type", [
+  z.object({ type: z.literal("welcome"), region: z.string(), issuer: z.string(), floors: z.array(floor) }),
+  z.object({ type: z.literal("floor"), floor }),
+  z.object({ type: z.literal("refused"), message: z.string() }),
+]);
+export type FeedDownstream = z.infer<typeof feedDownstream>;

@@ -1,0 +1,13 @@
+/** Header names that more than one part of Postern reads or writes. */
+
+/** Names one request from edge to guest in every log, and is shown to the caller of an error. */
+export const TRACE_HEADER = "x-freestyle-trace-id";
+
+/** On a host's answer to a file read: `file` (raw bytes follow) or `directory` (JSON follows). */
+export const FILE_KIND_HEADER = "postern-file-kind";
+
+/** On a `CONNECT`: the OpenSSH public key line that the VM shall admit for the ticket's Linux user, for a minute. */
+export const SSH_KEY_HEADER = "postern-ssh-key";
+
+/** On the answer to a `CONNECT`: the VM's OpenSSH host key line, which the forwarder pins. */
+export const HOST_KEY_HEADER = "postern-host-key";

@@ -1,0 +1,84 @@
+import type { JWTVerifyGetKey } from "jose";
+import type { Clock } from "./bytes.ts";
+import { FloorTable } from "./floors.ts";
+import { type CheckedTicket, CLOCK_TOLERANCE_S, checkTicket } from "./ticket.ts";
+
+/** Limits of a verifier; every one is a setting of the host and the forwarder. */
+export interface VerifierLimits {
+  /** Feed silence, in milliseconds, after which only fresh verdicts are accepted. */
+  readonly feedSilenceMs: number;
+  /** Oldest verdict, in seconds since it was read, that is accepted while the feed is silent. */
+  readonly silentReadAgeS: number;
+  /** How long a floor is kept, in milliseconds. */
+  readonly floorKeepMs: number;
+  /** Most single-use ticket ids remembered at once; beyond it single-use tickets are refused rather than risked. */
+  readonly maxReplayEntries: number;
+}
+
+/** Sane defaults; see docs/settings.md. */
+export const DEFAULT_VERIFIER_LIMITS: VerifierLimits = {
+  feedSilenceMs: 5_000,
+  silentReadAgeS: 15,
+  floorKeepMs: 300_000,
+  maxReplayEntries: 100_000,
+};
+
+/**
+ * A ticket verifier with its memory: floors from the feed, when the feed last spoke, and the single-use tickets already
+ * seen. Decides offline. One per host agent and one per forwarder process.
+ */
+export class TicketVerifier {
+  readonly floors: FloorTable;
+  readonly #getKey: JWTVerifyGetKey;
+  readonly #audience: string;
+  readonly #issuer: string;
+  readonly #clock: Clock;
+  readonly #limits: VerifierLimits;
+  readonly #seen = new Map<string, number>();
+  #feedHeardAt = Number.NEGATIVE_INFINITY;
+
+  constructor(options: { getKey: JWTVerifyGetKey; issuer: string; audience: string; clock: Clock; limits?: VerifierLimits }) {
+    this.#getKey = options.getKey;
+    this.#issuer = options.issuer;
+    this.#audience = options.audience;
+    this.#clock = options.clock;
+    this.#limits = options.limits ?? DEFAULT_VERIFIER_LIMITS;
+    this.floors = new FloorTable(this.#limits.floorKeepMs);
+  }
+
+  /** Called for every message of the feed, heartbeats included. */
+  feedHeard(): void {
+    const now = this.#clock();
+    this.#feedHeardAt = now;
+    this.floors.prune(now);
+  }
+
+  /** Whether the feed has spoken recently enough to trust that no floor was missed. */
+  isFeedFresh(): boolean {
+    return this.#clock() - this.#feedHeardAt <= this.#limits.feedSilenceMs;
+  }
+
+  /** Verifies a ticket in full and, if it is a client's single-use ticket, uses it up. */
+  async verify(ticket: string): Promise<CheckedTicket> {
+    const now = this.#clock();
+    const checked = await checkTicket(ticket, { getKey: this.#getKey, issuer: this.#issuer, audience: this.#audience, now });
+    if (!checked.ok) return checked;
+    const { claims } = checked;
+    if (!this.floors.admits(claims.sub, claims.epoch)) return { ok: false, reason: "stale-epoch" };
+    if (!this.isFeedFresh() && now / 1000 - claims.read_at > this.#limits.silentReadAgeS) {
+      return { ok: false, reason: "stale-authority" };
+    }
+    if (claims.azp === "client" && !this.#useOnce(claims.jti, claims.exp, now)) return { ok: false, reason: "replayed" };
+    return checked;
+  }
+
+  #useOnce(jti: string, exp: number, now: number): boolean {
+    for (const [known, until] of this.#seen) {
+      if (until >= now) break;
+      this.#seen.delete(known);
+    }
+    if (this.#seen.has(jti) || this.#seen.size >= this.#limits.maxReplayEntries) return false;
+    this.#seen.set(jti, (exp + CLOCK_TOLERANCE_S) * 1000);
+    return true;
+  }
+}

@@ -1,0 +1,233 @@
+import { createRemoteJWKSet, type JWTVerifyGetKey } from "jose";
+import WebSocket from "ws";
+import type { Clock } from "../protocol/bytes.ts";
+import { FEED_PING, FEED_PONG, type FeedDownstream, type FeedUpstream, feedDownstream } from "../protocol/feed.ts";
+import type { Floor } from "../protocol/floors.ts";
+import { TicketVerifier, type VerifierLimits } from "../protocol/verifier.ts";
+import type { Log } from "./log.ts";
+
+/** Times of a membership, in milliseconds; settings of hosts and forwarders. */
+export interface MembershipTimes {
+  /** Between heartbeats. Well under the verifier's `feedSilenceMs`, or a healthy feed looks silent. */
+  readonly heartbeatMs: number;
+  /** First wait before dialling again; doubles up to `redialMaxMs`. */
+  readonly redialMinMs: number;
+  readonly redialMaxMs: number;
+  /** Least time between two fetches of the key set for an unknown key id. */
+  readonly keySetCooldownMs: number;
+  /** How long a fetched key set is used before it is fetched again. Must stay under the edge's publish lead. */
+  readonly keySetMaxAgeMs: number;
+}
+
+/** Sane defaults; see docs/settings.md. */
+export const DEFAULT_MEMBERSHIP_TIMES: MembershipTimes = {
+  heartbeatMs: 1_500,
+  redialMinMs: 100,
+  redialMaxMs: 5_000,
+  keySetCooldownMs: 30_000,
+  keySetMaxAgeMs: 60_000,
+};
+
+export type Hello = Extract<FeedUpstream, { type: "hello" }>;
+export type VmStateMessage = Extract<FeedUpstream, { type: "vm-state" }>;
+
+export interface MembershipOptions {
+  /** Base URL of the edge, without a trailing slash. */
+  readonly edgeUrl: string;
+  readonly serviceKey: string;
+  readonly hello: Hello;
+  /** The verifier's own audience, from the region that welcomed it. */
+  readonly audience: (region: string) => string;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly times?: MembershipTimes;
+  readonly limits?: VerifierLimits;
+  /** Called when a floor rises, so that live sessions of its subject are authorised anew. */
+  readonly onFloor?: (floor: Floor) => void;
+  /** Called after every welcome, the first one included: the moment to report state that the region may have missed. */
+  readonly onWelcome?: () => void;
+}
+
+/** The edge refused the service key or the hello: dialling again would not help. */
+export class JoinRefused extends Error {}
+
+/**
+ * A host's or forwarder's place in its region: the feed socket, kept open, and the verifier that it feeds. After a break
+ * it dials again by itself, and the welcome brings every floor it missed.
+ */
+export interface Membership {
+  readonly region: string;
+  readonly verifier: TicketVerifier;
+  /** Sends a state change; while the feed is down it is dropped, since `onWelcome` reports everything anew. */
+  report(message: VmStateMessage): void;
+  close(): void;
+}
+
+/** Joins the region that the service key belongs to. Resolves at the first welcome; rejects with `JoinRefused`. */
+export function joinRegion(options: MembershipOptions): Promise<Membership> {
+  return new Promise((resolve, reject) => {
+    new FeedSocket(options, resolve, reject).dial();
+  });
+}
+
+class FeedSocket {
+  readonly #options: MembershipOptions;
+  readonly #times: MembershipTimes;
+  readonly #joined: (membership: Membership) => void;
+  readonly #refused: (error: JoinRefused) => void;
+  #socket: WebSocket | null = null;
+  #heartbeat: NodeJS.Timeout | null = null;
+  #redial: NodeJS.Timeout | null = null;
+  #redialMs: number;
+  #verifier: TicketVerifier | null = null;
+  #unanswered = 0;
+  #welcomed = false;
+  #closed = false;
+
+  constructor(options: MembershipOptions, joined: (membership: Membership) => void, refused: (error: JoinRefused) => void) {
+    this.#options = options;
+    this.#times = options.times ?? DEFAULT_MEMBERSHIP_TIMES;
+    this.#redialMs = this.#times.redialMinMs;
+    this.#joined = joined;
+    this.#refused = refused;
+  }
+
+  dial(): void {
+    const url = `${this.#options.edgeUrl.replace(/^http/, "ws")}/service/v1/feed`;
+    const socket = new WebSocket(url, {
+      headers: { authorization: `Bearer ${this.#options.serviceKey}` },
+      maxPayload: 16 * 1024 * 1024,
+    });
+    this.#socket = socket;
+    socket.on("open", () => {
+      socket.send(JSON.stringify(this.#options.hello));
+      this.#unanswered = 0;
+      this.#welcomed = false;
+      this.#heartbeat = setInterval(() => this.#beat(socket), this.#times.heartbeatMs);
+    });
+    socket.on("message", (data) => this.#receive(data.toString()));
+    socket.on("unexpected-response", (_request, response) => {
+      response.resume();
+      if (response.statusCode === 401 || response.statusCode === 403) {
+        this.#refuse(`the edge refused the service key (HTTP ${response.statusCode})`);
+      }
+      socket.terminate();
+    });
+    socket.on("error", (error) => this.#options.log.warn("feed socket failed", { error: error.message }));
+    socket.on("close", () => this.#reconnect());
+  }
+
+  #beat(socket: WebSocket): void {
+    // Two heartbeats without an answer: the connection is dead even if TCP has not noticed.
+    if (this.#unanswered >= 2) {
+      socket.terminate();
+      return;
+    }
+    this.#unanswered += 1;
+    socket.send(FEED_PING);
+  }
+
+  #receive(text: string): void {
+    this.#unanswered = 0;
+    if (text !== FEED_PONG) {
+      const message = readMessage(text);
+      if (message === null) {
+        this.#options.log.warn("feed message of an unknown form was dropped");
+        return;
+      }
+      this.#handle(message);
+    }
+    // A heartbeat answered before the welcome proves nothing: floors raised during the break are not here yet.
+    if (this.#welcomed) this.#verifier?.feedHeard();
+  }
+
+  #handle(message: FeedDownstream): void {
+    switch (message.type) {
+      case "welcome":
+        this.#welcome(message);
+        return;
+      case "floor":
+        this.#raise(message.floor);
+        return;
+      case "refused":
+        this.#refuse(message.message);
+        this.#socket?.close();
+        return;
+    }
+  }
+
+  #welcome(message: Extract<FeedDownstream, { type: "welcome" }>): void {
+    this.#redialMs = this.#times.redialMinMs;
+    const { clock, limits, edgeUrl, audience, onWelcome, log } = this.#options;
+    const first = this.#verifier === null;
+    const verifier =
+      this.#verifier ??
+      new TicketVerifier({
+        getKey: remoteKeySet(edgeUrl, this.#times),
+        issuer: message.issuer,
+        audience: audience(message.region),
+        clock,
+        ...(limits === undefined ? {} : { limits }),
+      });
+    this.#verifier = verifier;
+    // Floors first: a late joiner must know what it missed before it accepts a ticket.
+    for (const floor of message.floors) this.#raise(floor);
+    this.#welcomed = true;
+    log.info("joined region", { region: message.region, floors: message.floors.length });
+    onWelcome?.();
+    if (first) {
+      this.#joined({
+        region: message.region,
+        verifier,
+        report: (state) => this.#send(state),
+        close: () => this.#close(),
+      });
+    }
+  }
+
+  #raise(floor: Floor): void {
+    if (this.#verifier?.floors.raise(floor)) this.#options.onFloor?.(floor);
+  }
+
+  #send(message: VmStateMessage): void {
+    if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(message));
+  }
+
+  #refuse(message: string): void {
+    if (this.#verifier !== null) {
+      this.#options.log.error("the region refused this service", { reason: message });
+      return;
+    }
+    this.#closed = true;
+    this.#refused(new JoinRefused(message));
+  }
+
+  #reconnect(): void {
+    if (this.#heartbeat !== null) clearInterval(this.#heartbeat);
+    this.#heartbeat = null;
+    if (this.#closed) return;
+    this.#redial = setTimeout(() => this.dial(), this.#redialMs);
+    this.#redialMs = Math.min(this.#redialMs * 2, this.#times.redialMaxMs);
+  }
+
+  #close(): void {
+    this.#closed = true;
+    if (this.#redial !== null) clearTimeout(this.#redial);
+    this.#socket?.close();
+  }
+}
+
+function readMessage(text: string): FeedDownstream | null {
+  try {
+    return feedDownstream.parse(JSON.parse(text));
+  } catch {
+    return null;
+  }
+}
+
+function remoteKeySet(edgeUrl: string, times: MembershipTimes): JWTVerifyGetKey {
+  return createRemoteJWKSet(new URL(`${edgeUrl}/.well-known/jwks.json`), {
+    cooldownDuration: times.keySetCooldownMs,
+    cacheMaxAge: times.keySetMaxAgeMs,
+  });
+}

@@ -1,0 +1,41 @@
+import { cloudflareTest } from "@cloudflare/vitest-plugin";
+import { defineConfig } from "vitest/config";
+
+/** Secrets of the test deployment only; made up here and used nowhere else. */
+const TEST_SECRETS = {
+  TOKEN_MAC_KEYS: "dGVzdC1tYWMta2V5LW51bWJlci1vbmU",
+  // SHA-256 of "operator-key-for-tests"
+  OPERATOR_KEY_SHA256: "de413284fee222ff4399cb0dd21e4d2c74ae894fcfc7b69d3c7d32c760646f2f",
+};
+
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        plugins: [cloudflareTest({ wrangler: { configPath: "./wrangler.toml" }, miniflare: { bindings: TEST_SECRETS } })],
+        test: { name: "edge", include: ["test/worker/**/*.test.ts", "test/durable-objects/**/*.test.ts"] },
+      },
+      {
+        test: { name: "node", include: ["test/{protocol,service,forwarder,host}/**/*.test.ts"] },
+      },
+      {
+        test: {
+          name: "guest",
+          include: ["test/guest/**/*.test.ts"],
+          testTimeout: 120_000,
+          hookTimeout: 600_000,
+          fileParallelism: false,
+        },
+      },
+      {
+        test: {
+          name: "system",
+          include: ["test/{e2e,conformance}/**/*.test.ts"],
+          globalSetup: ["test/system/started-system.ts"],
+          testTimeout: 60_000,
+          hookTimeout: 120_000,
+        },
+      },
+    ],
+  },
+});
