@@ -1,0 +1,52 @@
+import { readFileSync } from "node:fs";
+import { parseArgs } from "node:util";
+import { ApiClient } from "./operator.ts";
+import { homeFromEnvironment } from "./start/home.ts";
+
+const USAGE = `postern keys account <name>                 make an account and its first API key
+postern keys api <account-id> [name]        make another API key
+postern keys api-revoke <account-id> <key-id>
+postern keys service <region> [name]        make a service key for hosts and forwarders of a region
+postern keys service-revoke <region> <key-id>
+
+The edge is --url, else the system that runs from POSTERN_HOME. The operator's key is read from
+--operator-key-file, else from POSTERN_HOME/operator.key. A key is shown once.`;
+
+/** `postern keys …`: the operator's routes from a shell. */
+export async function runKeys(args: readonly string[], env: NodeJS.ProcessEnv, say: (text: string) => void): Promise<void> {
+  const { values, positionals } = parseArgs({
+    args: [...args],
+    allowPositionals: true,
+    options: { url: { type: "string" }, "operator-key-file": { type: "string" } },
+  });
+  const request = requestFor(positionals);
+  if (request === null) throw new Error(`\n${USAGE}`);
+  const home = homeFromEnvironment(env);
+  const url = values.url ?? (JSON.parse(readFileSync(home.devJson, "utf8")) as { apiUrl: string }).apiUrl;
+  const key = readFileSync(values["operator-key-file"] ?? home.operatorKey, "utf8").trim();
+  const answer = await new ApiClient(url, key).request<unknown>(request.method, request.path, request.body);
+  say(JSON.stringify(answer, null, 2));
+}
+
+function requestFor([kind, owner, extra]: readonly string[]): { method: string; path: string; body?: unknown } | null {
+  if (kind === undefined || owner === undefined) return null;
+  const name = encodeURIComponent(owner);
+  switch (kind) {
+    case "account":
+      return { method: "POST", path: "/operator/v1/accounts", body: { name: owner } };
+    case "api":
+      return { method: "POST", path: `/operator/v1/accounts/${name}/api-keys`, body: { name: extra ?? null } };
+    case "service":
+      return { method: "POST", path: `/operator/v1/regions/${name}/service-keys`, body: { name: extra ?? null } };
+    case "api-revoke":
+      return extra === undefined
+        ? null
+        : { method: "DELETE", path: `/operator/v1/accounts/${name}/api-keys/${encodeURIComponent(extra)}` };
+    case "service-revoke":
+      return extra === undefined
+        ? null
+        : { method: "DELETE", path: `/operator/v1/regions/${name}/service-keys/${encodeURIComponent(extra)}` };
+    default:
+      return null;
+  }
+}

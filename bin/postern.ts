@@ -1,0 +1,57 @@
+#!/usr/bin/env node
+const USAGE = `postern <command>
+
+  start            edge, SSH forwarder and one host with real guests on this machine
+  reset            forget everything that start kept in POSTERN_HOME
+  serve-host       run a host agent        (settings: docs/settings.md)
+  serve-forwarder  run an SSH forwarder    (settings: docs/settings.md)
+  keys             make and revoke accounts' API keys and service keys
+  help             this text
+`;
+
+/** Each command, loaded only when it is called: a forwarder's machine need not load what a host needs. */
+const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<void>>> = {
+  start: async () => {
+    const { startSystem } = await import("./start/start.ts");
+    await startSystem(process.env, stopSignal(), (text) => process.stdout.write(`${text}\n`));
+  },
+  reset: async () => {
+    const { resetHome } = await import("./reset.ts");
+    await resetHome(process.env, (text) => process.stdout.write(`${text}\n`));
+  },
+  "serve-host": async () => {
+    const { runHost } = await import("../host/main.ts");
+    await runHost(process.env);
+  },
+  "serve-forwarder": async () => {
+    const { runForwarder } = await import("../forwarder/main.ts");
+    await runForwarder(process.env);
+  },
+  keys: async (args) => {
+    const { runKeys } = await import("./keys.ts");
+    await runKeys(args, process.env, (text) => process.stdout.write(`${text}\n`));
+  },
+  help: async () => {
+    process.stdout.write(USAGE);
+  },
+};
+
+function stopSignal(): AbortSignal {
+  const controller = new AbortController();
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => controller.abort());
+  return controller.signal;
+}
+
+const [name = "help", ...args] = process.argv.slice(2);
+const command = COMMANDS[name];
+if (command === undefined) {
+  process.stderr.write(`postern: there is no command "${name}".\n\n${USAGE}`);
+  process.exitCode = 2;
+} else {
+  try {
+    await command(args);
+  } catch (error) {
+    process.stderr.write(`postern ${name}: ${error instanceof Error ? error.message : String(error)}\n`);
+    process.exitCode = 1;
+  }
+}

@@ -1,0 +1,22 @@
+import { z } from "zod";
+import { readSettings, wholeNumber } from "../../service/settings.ts";
+
+const startSettings = z.object({
+  /** Port of the HTTP API. */
+  PORT: wholeNumber(8787),
+  /** Port of the SSH ingress. */
+  SSH_PORT: wholeNumber(2222),
+  /** Address that both listen on. */
+  POSTERN_BIND: z.ipv4().default("127.0.0.1"),
+  /** Networks that the edge may reach hosts on, CIDR, comma-separated. */
+  POSTERN_HOST_NETWORKS: z.string().default("127.0.0.1/32"),
+  /** How long the parts may take to become ready, in milliseconds; the first start builds the guest image. */
+  POSTERN_READY_TIMEOUT_MS: wholeNumber(900_000, 1),
+});
+
+/** Settings of `postern start`. */
+export type StartSettings = z.infer<typeof startSettings>;
+
+export function readStartSettings(env: NodeJS.ProcessEnv): StartSettings {
+  return readSettings(startSettings, env);
+}
