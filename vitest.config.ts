@@ -13,10 +13,22 @@ export default defineConfig({
     projects: [
       {
         plugins: [cloudflareTest({ wrangler: { configPath: "./wrangler.toml" }, miniflare: { bindings: TEST_SECRETS } })],
-        test: { name: "edge", include: ["test/worker/**/*.test.ts", "test/durable-objects/**/*.test.ts"] },
+        test: {
+          name: "edge",
+          include: ["test/worker/**/*.test.ts", "test/durable-objects/**/*.test.ts"],
+          globalSetup: ["test/fakes/host-server.ts"],
+        },
       },
       {
-        test: { name: "node", include: ["test/{protocol,service,forwarder,host}/**/*.test.ts"] },
+        test: {
+          name: "node",
+          include: ["test/{protocol,service,forwarder,host}/**/*.test.ts"],
+          exclude: ["test/forwarder/openssh/**"],
+        },
+      },
+      {
+        // The forwarder under the real OpenSSH commands: many processes, so it is no part of test:fast.
+        test: { name: "openssh", include: ["test/forwarder/openssh/**/*.test.ts"], testTimeout: 30_000, hookTimeout: 30_000 },
       },
       {
         test: {

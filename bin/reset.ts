@@ -11,8 +11,8 @@ export async function resetHome(env: NodeJS.ProcessEnv, say: (text: string) => v
   if (!existsSync(home.operatorKey)) throw new Error(`${home.root} was not made by Postern, so it is left alone.`);
   const pid = runningPid(home);
   if (pid !== null) throw new Error(`Postern runs from ${home.root} (process ${pid}). Stop it first.`);
-  const { destroyHostState } = await import("../host/destroy.ts");
-  await destroyHostState(home.hostState);
+  const { removeLeftovers } = await import("../host/drivers/leftovers.ts");
+  await removeLeftovers(home.hostState);
   rmSync(home.root, { recursive: true });
   say(`${home.root} is gone: the next start begins afresh.`);
 }

@@ -10,6 +10,13 @@ import type { Subject } from "../protocol/subjects.ts";
  * instances do not survive RPC. Times are milliseconds since 1970 UTC unless a name says otherwise.
  */
 
+/**
+ * Headers that the Worker sets on the upgrade request it passes to `Region.fetch`, once the service key is checked; it
+ * overwrites whatever the caller sent under these names.
+ */
+export const FEED_REGION_HEADER = "postern-feed-region";
+export const FEED_KEY_HEADER = "postern-feed-key";
+
 /** One page of a list, by offset, as every dialect counts. */
 export interface Page {
   readonly offset: number;
@@ -44,6 +51,8 @@ export interface Verdict {
   readonly linuxUser: string | null;
   readonly epoch: number;
   readonly readAt: number;
+  /** When the credential behind it expires by itself; neither a cached verdict nor a ticket may outlive it. */
+  readonly expiresAt: number | null;
 }
 
 export interface VerdictQuestion {
@@ -112,19 +121,22 @@ export interface AccountApi {
   /** Makes the account and its first API key; the key is shown once. */
   create(name: string): Promise<Result<{ accountId: string; keyId: string; apiKey: string }>>;
   checkKey(secretHash: string): Promise<Result<AccountStanding>>;
+  /** Whether a key, named by its id, still stands: for sessions that began with it. `credential-invalid` when it does not. */
+  recheck(keyId: string): Promise<Result<AccountStanding>>;
   createKey(name: string | null): Promise<Result<{ keyId: string; apiKey: string }>>;
   /** Narrowing: raises the account's epoch and delivers the floor before it answers. */
   revokeKey(keyId: string): Promise<Result<null>>;
   listKeys(page: Page): Promise<Result<{ keys: readonly TokenRow[]; total: number }>>;
   /** The account's epoch now, for tickets of work that the account's own objects do on its behalf. */
   epoch(): Promise<Result<{ epoch: number; readAt: number }>>;
-  /** Takes a place under the account's VM quota. */
+  /** Takes a place under the account's VM quota; called by the VM's own object. Idempotent. */
   addVm(vm: VmRecord): Promise<Result<null>>;
   /** Notes a VM's newest record in the index; older `updatedAt` than known is ignored. */
   noteVm(vm: VmRecord): Promise<void>;
   listVms(
     page: Page & { includeDeleted: boolean; state?: VmState },
   ): Promise<Result<{ vms: readonly VmRecord[]; total: number; counts: VmCounts }>>;
+  /** Called by the identity's own object, so that the index cannot miss one. Idempotent. */
   addIdentity(identity: IdentityRow): Promise<Result<null>>;
   removeIdentity(identityId: string): Promise<void>;
   listIdentities(page: Page & { includeManaged: boolean }): Promise<Result<{ identities: readonly IdentityRow[]; total: number }>>;
@@ -132,9 +144,10 @@ export interface AccountApi {
 
 /** Object name: the identity id. Every owner's call names the calling account; another account's identity does not exist. */
 export interface IdentityApi {
+  /** Makes the identity and enters it in its account's index, within the account's quota. */
   create(accountId: string, managed: boolean): Promise<Result<IdentityRow>>;
   describe(accountId: string): Promise<Result<IdentityRow>>;
-  /** Narrowing. Drops tokens and grants. */
+  /** Narrowing. Drops tokens and grants, and leaves the account's index. */
   remove(accountId: string): Promise<Result<null>>;
   createToken(
     accountId: string,
@@ -143,6 +156,7 @@ export interface IdentityApi {
   listTokens(accountId: string, page: Page): Promise<Result<{ tokens: readonly TokenRow[]; total: number }>>;
   /** Narrowing. */
   revokeToken(accountId: string, tokenId: string): Promise<Result<null>>;
+  /** The caller has made sure that the VM is the account's. */
   grant(accountId: string, vmId: string, allowedUsers: readonly string[] | null, grantedBy: string): Promise<Result<GrantRow>>;
   listGrants(accountId: string, page: Page): Promise<Result<{ grants: readonly GrantRow[]; total: number }>>;
   getGrant(accountId: string, vmId: string): Promise<Result<GrantRow>>;
@@ -154,9 +168,11 @@ export interface IdentityApi {
   checkToken(secretHash: string): Promise<Result<IdentityStanding>>;
   /** One read answers whether the token may do this; `vm-not-found` when the VM is not granted, whether or not it exists. */
   verdict(secretHash: string, question: VerdictQuestion): Promise<Result<Verdict>>;
+  /** The same answer for a token named by its id: whether a session that began with it may go on. */
+  recheck(tokenId: string, question: VerdictQuestion): Promise<Result<Verdict>>;
 }
 
-/** Object name: the VM id. `accountId` is the caller's; another account's VM does not exist. */
+/** Object name: the VM id. `accountId` is the caller's; another account's VM does not exist, nor does a deleted one. */
 export interface VmApi {
   /** Places and creates the machine, makes its users, and answers when it runs. Undone by alarm if it dies half-way. */
   create(accountId: string, vmId: string, spec: VmSpec): Promise<Result<VmRecord>>;
@@ -193,7 +209,7 @@ export interface RegionApi {
   createServiceKey(region: string, name: string | null): Promise<Result<{ keyId: string; serviceKey: string }>>;
   revokeServiceKey(keyId: string): Promise<Result<null>>;
   checkServiceKey(secretHash: string): Promise<Result<ServiceStanding>>;
-  /** Chooses the connected host with the most room and counts the VM there until `release`. */
+  /** Chooses the connected host with the fewest VMs that has room, and counts the VM there until `release`. Idempotent. */
   place(vmId: string): Promise<Result<{ hostId: string; hostUrl: string }>>;
   release(vmId: string): Promise<void>;
   /** The URL of a connected host, or `host-unavailable`. */

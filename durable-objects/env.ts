@@ -1,11 +1,12 @@
 import type { Account } from "./account.ts";
 import type { Identity } from "./identity.ts";
 import type { Region } from "./region.ts";
+import type { SettingName } from "./settings.ts";
 import type { SigningKeys } from "./signing-keys.ts";
 import type { Vm } from "./vm.ts";
 
-/** Bindings of the edge, as `wrangler.toml` declares them. */
-export interface Env {
+/** Bindings of the edge, as `wrangler.toml` declares them, and any setting of `settings.ts` that a deployment changes. */
+export interface Env extends Readonly<Partial<Record<SettingName, string>>> {
   readonly ACCOUNT: DurableObjectNamespace<Account>;
   readonly IDENTITY: DurableObjectNamespace<Identity>;
   readonly VM: DurableObjectNamespace<Vm>;

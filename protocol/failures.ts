@@ -12,6 +12,7 @@ export const FAILURES = {
   "bad-request": { v1: ["BAD_REQUEST", 400], v5: ["BAD_REQUEST", 400] },
   "payload-too-large": { v1: ["INVALID_REQUEST", 413], v5: ["PAYLOAD_TOO_LARGE", 413] },
   "route-not-found": { v1: ["NOT_FOUND", 404], v5: ["NOT_FOUND", 404] },
+  "method-not-allowed": { v1: ["NOT_FOUND", 405], v5: ["METHOD_NOT_ALLOWED", 405] },
   "vm-not-found": { v1: ["VM_NOT_FOUND", 404], v5: ["NOT_FOUND", 404] },
   "vm-id-invalid": { v1: ["INVALID_VM_ID", 400], v5: ["BAD_REQUEST", 400] },
   "identity-not-found": { v1: ["IDENTITY_NOT_FOUND", 404], v5: ["NOT_FOUND", 404] },

@@ -17,8 +17,7 @@ const floor = z.object({ sub: subject, epoch: z.int().nonnegative(), at: z.numbe
 export const MACHINE_STATES = ["starting", "running", "suspending", "suspended", "stopped", "missing"] as const;
 export type MachineState = (typeof MACHINE_STATES)[number];
 
-/** What a verifier sends. `hello` must be the first frame. */
-export const feedUpstream = z.discriminatedUnion("type", [
+const hello = z.discriminatedUnion("role", [
   z.object({
     type: z.literal("hello"),
     role: z.literal("host"),
@@ -37,6 +36,11 @@ export const feedUpstream = z.discriminatedUnion("type", [
     id: z.string().regex(/^[a-z2-7]{16}$/),
     version: z.string().max(32),
   }),
+]);
+
+/** What a verifier sends. `hello` must be the first frame. */
+export const feedUpstream = z.discriminatedUnion("type", [
+  hello,
   /** A VM changed its state on the host; `at` in milliseconds orders messages about one VM. */
   z.object({ type: z.literal("vm-state"), vm: z.string().refine(isVmId), state: z.enum(MACHINE_STATES), at: z.number() }),
 ]);

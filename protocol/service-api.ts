@@ -1,4 +1,5 @@
 import { z } from "zod";
+import type { Subject } from "./subjects.ts";
 
 /**
  * What a forwarder asks of the edge: `POST /service/v1/ssh-tickets`, its service key as bearer.
@@ -15,9 +16,30 @@ export const sshTicketRequest = z.object({
   forwarderId: z.string().regex(/^[a-z2-7]{16}$/),
   /** Where the client came from, for the audit trail. */
   clientAddress: z.string().max(64),
+  /** A verifier refused the last ticket as stale: the answer must come from the subject's object, not from a cache. */
+  fresh: z.boolean().default(false),
 });
 export type SshTicketRequest = z.infer<typeof sshTicketRequest>;
 
 export const sshTicketAnswer = z.object({ ticket: z.string() });
 /** The ticket's claims say the rest: host URL, Linux user, expiry. */
 export type SshTicketAnswer = z.infer<typeof sshTicketAnswer>;
+
+/**
+ * May a live session go on? `POST /service/v1/session-checks`, the service key as bearer. The answer is
+ * `SessionCheckAnswer` with 200, read from the subject's object itself, or a JSON `Failure` with the status of its `/v5`
+ * row: a session that is refused ends, one whose answer is a 5xx is asked about again.
+ */
+export const sessionCheckRequest = z.object({
+  vmId: z.string(),
+  linuxUser: z.string(),
+  /** `sub` of the session's ticket. */
+  subject: z.custom<Subject>((value) => typeof value === "string" && /^(identity|account):[a-z2-7]{16}$/.test(value)),
+  /** `cred` of the session's ticket: the access token or API key that logged in. */
+  credentialId: z.string().max(64),
+});
+export type SessionCheckRequest = z.infer<typeof sessionCheckRequest>;
+
+/** The subject's epoch when it was asked. */
+export const sessionCheckAnswer = z.object({ epoch: z.int().nonnegative() });
+export type SessionCheckAnswer = z.infer<typeof sessionCheckAnswer>;

@@ -17,6 +17,8 @@ export interface MembershipTimes {
   readonly keySetCooldownMs: number;
   /** How long a fetched key set is used before it is fetched again. Must stay under the edge's publish lead. */
   readonly keySetMaxAgeMs: number;
+  /** Longest wait for the socket to open, and then again for the welcome, before dialling anew. */
+  readonly welcomeMs: number;
 }
 
 /** Sane defaults; see docs/settings.md. */
@@ -26,6 +28,7 @@ export const DEFAULT_MEMBERSHIP_TIMES: MembershipTimes = {
   redialMaxMs: 5_000,
   keySetCooldownMs: 30_000,
   keySetMaxAgeMs: 60_000,
+  welcomeMs: 10_000,
 };
 
 export type Hello = Extract<FeedUpstream, { type: "hello" }>;
@@ -46,9 +49,11 @@ export interface MembershipOptions {
   readonly onFloor?: (floor: Floor) => void;
   /** Called after every welcome, the first one included: the moment to report state that the region may have missed. */
   readonly onWelcome?: () => void;
+  /** Aborting gives up joining, and leaves the region if it has been joined. */
+  readonly signal?: AbortSignal;
 }
 
-/** The edge refused the service key or the hello: dialling again would not help. */
+/** The edge refused the service key or the hello, so that dialling again would not help; or joining was given up. */
 export class JoinRefused extends Error {}
 
 /**
@@ -66,7 +71,14 @@ export interface Membership {
 /** Joins the region that the service key belongs to. Resolves at the first welcome; rejects with `JoinRefused`. */
 export function joinRegion(options: MembershipOptions): Promise<Membership> {
   return new Promise((resolve, reject) => {
-    new FeedSocket(options, resolve, reject).dial();
+    const feed = new FeedSocket(options, resolve, reject);
+    const { signal } = options;
+    if (signal?.aborted) {
+      reject(new JoinRefused("joining was given up"));
+      return;
+    }
+    signal?.addEventListener("abort", () => feed.giveUp(), { once: true });
+    feed.dial();
   });
 }
 
@@ -78,6 +90,7 @@ class FeedSocket {
   #socket: WebSocket | null = null;
   #heartbeat: NodeJS.Timeout | null = null;
   #redial: NodeJS.Timeout | null = null;
+  #awaitWelcome: NodeJS.Timeout | null = null;
   #redialMs: number;
   #verifier: TicketVerifier | null = null;
   #unanswered = 0;
@@ -97,6 +110,7 @@ class FeedSocket {
     const socket = new WebSocket(url, {
       headers: { authorization: `Bearer ${this.#options.serviceKey}` },
       maxPayload: 16 * 1024 * 1024,
+      handshakeTimeout: this.#times.welcomeMs,
     });
     this.#socket = socket;
     socket.on("open", () => {
@@ -104,6 +118,10 @@ class FeedSocket {
       this.#unanswered = 0;
       this.#welcomed = false;
       this.#heartbeat = setInterval(() => this.#beat(socket), this.#times.heartbeatMs);
+      this.#awaitWelcome = setTimeout(() => {
+        this.#options.log.warn("the region sent no welcome");
+        socket.terminate();
+      }, this.#times.welcomeMs);
     });
     socket.on("message", (data) => this.#receive(data.toString()));
     socket.on("unexpected-response", (_request, response) => {
@@ -115,6 +133,12 @@ class FeedSocket {
     });
     socket.on("error", (error) => this.#options.log.warn("feed socket failed", { error: error.message }));
     socket.on("close", () => this.#reconnect());
+  }
+
+  /** Ends the attempt, or the membership, for good. */
+  giveUp(): void {
+    this.#close();
+    this.#refused(new JoinRefused("joining was given up"));
   }
 
   #beat(socket: WebSocket): void {
@@ -173,6 +197,7 @@ class FeedSocket {
     // Floors first: a late joiner must know what it missed before it accepts a ticket.
     for (const floor of message.floors) this.#raise(floor);
     this.#welcomed = true;
+    if (this.#awaitWelcome !== null) clearTimeout(this.#awaitWelcome);
     log.info("joined region", { region: message.region, floors: message.floors.length });
     onWelcome?.();
     if (first) {
@@ -205,6 +230,7 @@ class FeedSocket {
   #reconnect(): void {
     if (this.#heartbeat !== null) clearInterval(this.#heartbeat);
     this.#heartbeat = null;
+    if (this.#awaitWelcome !== null) clearTimeout(this.#awaitWelcome);
     if (this.#closed) return;
     this.#redial = setTimeout(() => this.dial(), this.#redialMs);
     this.#redialMs = Math.min(this.#redialMs * 2, this.#times.redialMaxMs);

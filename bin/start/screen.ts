@@ -15,6 +15,12 @@ export function sshCommand(ready: Ready): string {
   return `ssh -o UserKnownHostsFile='${ready.knownHosts}' ${port}${ready.vmId}:${ready.token}@${ready.sshHost}`;
 }
 
+/** The lines of a `known_hosts` file for an ingress, so that its first `ssh` asks nothing and trusts nobody else. */
+export function knownHosts(host: string, port: number, keys: readonly string[]): string {
+  const name = port === 22 ? host : `[${host}]:${port}`;
+  return keys.map((key) => `${name} ${key}\n`).join("");
+}
+
 /** What the terminal shows when everything runs: enough to get a shell by pasting one line. */
 export function readyScreen(ready: Ready): string {
   return `

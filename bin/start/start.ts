@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { z } from "zod";
+import { removeLeftovers } from "../../host/drivers/leftovers.ts";
 import { sha256Hex } from "../../protocol/bytes.ts";
 import { ApiClient } from "../operator.ts";
 import { SupervisedChild } from "./child.ts";
@@ -12,7 +13,7 @@ import { keepAccount, keepDemoVm } from "./demo.ts";
 import { startEdge } from "./edge.ts";
 import { claimHome, type Home, homeFromEnvironment, keepPrivateFile, makeHome, releaseHome, writePrivateFile } from "./home.ts";
 import { choosePort } from "./ports.ts";
-import { readyScreen } from "./screen.ts";
+import { knownHosts, readyScreen } from "./screen.ts";
 import { readStartSettings, type StartSettings } from "./settings.ts";
 
 const REGION = "local";
@@ -45,6 +46,8 @@ export async function startSystem(env: NodeJS.ProcessEnv, signal: AbortSignal, s
     if (signal.aborted) say("Stopping …");
     // The forwarder first, so that people are told; then the host, which stops its guests; the edge last.
     for (const child of running.reverse()) await child.stop();
+    // A host that was killed cannot have taken its guests down itself.
+    await removeLeftovers(home.hostState);
     releaseHome(home);
   }
 }
@@ -95,7 +98,7 @@ async function bringUp(
     POSTERN_FORWARDER_STATE: home.forwarderState,
     POSTERN_SSH_LISTEN: `${address}:${sshPort}`,
   });
-  writeFileSync(home.knownHosts, forwarder.hostKeys.map((key) => `[${address}]:${sshPort} ${key}\n`).join(""), { mode: 0o600 });
+  writeFileSync(home.knownHosts, knownHosts(address, sshPort, forwarder.hostKeys), { mode: 0o600 });
 
   say("Waking the demo VM …");
   const vm = await keepDemoVm(home, apiUrl);

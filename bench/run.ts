@@ -1,0 +1,46 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { RunningSystem } from "../test/system/running-system.ts";
+import { edgeAuthorisedCpu } from "./edge-authorised-cpu.ts";
+import type { Benchmark, Figure } from "./figure.ts";
+import { sshDownVsDirect } from "./ssh-down-vs-direct.ts";
+
+const BENCHMARKS: readonly Benchmark[] = [edgeAuthorisedCpu, sshDownVsDirect];
+
+/** Runs the benchmarks whose id holds the first argument (all without one) against a system of their own. */
+async function main(wanted = ""): Promise<void> {
+  const chosen = BENCHMARKS.filter(({ id }) => id.includes(wanted));
+  if (chosen.length === 0) throw new Error(`no benchmark's id holds "${wanted}": ${BENCHMARKS.map(({ id }) => id).join(", ")}`);
+  const folder = mkdtempSync(join(tmpdir(), "postern-bench-"));
+  console.error("Starting a system to measure …");
+  const system = await RunningSystem.start({ home: join(folder, "home") });
+  try {
+    const figures: Figure[] = [];
+    for (const { id, against, measure } of chosen) {
+      console.error(`Measuring ${id} against a ${against} …`);
+      const { value, unit, baseline } = await measure(system.access);
+      figures.push({ id, value: round(value), unit, baseline: round(baseline), ratio: round(value / baseline) });
+    }
+    writeFileSync(new URL("results.json", import.meta.url), `${JSON.stringify(figures, null, 2)}\n`);
+    console.log(table(figures));
+  } finally {
+    await system.stop();
+    rmSync(folder, { recursive: true });
+  }
+}
+
+function round(value: number): number {
+  return Number(value.toPrecision(4));
+}
+
+function table(figures: readonly Figure[]): string {
+  const rows = [
+    ["figure", "value", "baseline", "ratio", "unit"],
+    ...figures.map(({ id, value, baseline, ratio, unit }) => [id, `${value}`, `${baseline}`, `${ratio}`, unit]),
+  ];
+  const widths = rows[0]?.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0))) ?? [];
+  return rows.map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  ")).join("\n");
+}
+
+await main(process.argv[2]);

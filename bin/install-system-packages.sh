@@ -1,0 +1,45 @@
+#!/bin/bash
+# Installs the Debian packages that a host needs, only those that are missing. Safe to run at every start: silent and
+# quick when there is nothing to do. Needs root and apt on Debian 12 or newer when there is.
+set -euo pipefail
+
+# package=file that shows it is there, so that nothing but file tests runs when all is well
+NEEDED=(
+  podman=/usr/bin/podman
+  conmon=/usr/bin/conmon
+  runc=/usr/sbin/runc
+  nftables=/usr/sbin/nft
+  iproute2=/sbin/ip
+  mmdebstrap=/usr/bin/mmdebstrap
+  util-linux=/usr/bin/nsenter
+  openssh-client=/usr/bin/ssh
+  ca-certificates=/etc/ssl/certs/ca-certificates.crt
+)
+# podman 5 (Debian 13) will not start without it, though the guests' network is our own.
+debian=$(. /etc/os-release 2>/dev/null && echo "${VERSION_ID:-}" || true)
+[[ "$debian" =~ ^[0-9]+$ ]] && ((debian >= 13)) && NEEDED+=(netavark=/usr/lib/podman/netavark)
+
+missing=()
+for entry in "${NEEDED[@]}"; do
+  [[ -e "${entry#*=}" ]] || missing+=("${entry%%=*}")
+done
+((${#missing[@]} > 0)) || exit 0
+
+if ((EUID != 0)) || [[ ! -x /usr/bin/apt-get ]]; then
+  echo "Postern needs these Debian packages, and can install them only as root with apt-get: ${missing[*]}" >&2
+  exit 1
+fi
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+run() {
+  "$@" >"$log" 2>&1 </dev/null && return
+  cat "$log" >&2
+  echo "failed: $*" >&2
+  exit 1
+}
+export DEBIAN_FRONTEND=noninteractive
+echo "installing system packages: ${missing[*]}" >&2
+# An outdated list is as bad as none: it names versions that mirrors no longer have.
+run apt-get update --quiet
+run apt-get install --quiet --yes --no-install-recommends "${missing[@]}"

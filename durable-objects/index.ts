@@ -1,0 +1,6 @@
+/** The Durable Object classes, for the Worker's entry to export. */
+export { Account } from "./account.ts";
+export { Identity } from "./identity.ts";
+export { Region } from "./region.ts";
+export { SigningKeys } from "./signing-keys.ts";
+export { Vm } from "./vm.ts";

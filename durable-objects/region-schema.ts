@@ -1,0 +1,16 @@
+/** Tables of a region. Who is connected is not among them: that is for the open sockets to say. */
+export const REGION_SCHEMA: readonly string[] = [
+  `CREATE TABLE region (name TEXT PRIMARY KEY);
+   CREATE TABLE service_keys (
+     id TEXT PRIMARY KEY, hash TEXT NOT NULL UNIQUE, name TEXT, created_at INTEGER NOT NULL, revoked_at INTEGER
+   );
+   CREATE TABLE hosts (
+     id TEXT PRIMARY KEY, url TEXT NOT NULL, driver TEXT NOT NULL, version TEXT NOT NULL, capacity INTEGER NOT NULL,
+     last_seen_at INTEGER NOT NULL
+   );
+   CREATE TABLE placements (vm_id TEXT PRIMARY KEY, host_id TEXT NOT NULL) WITHOUT ROWID;
+   CREATE INDEX placements_by_host ON placements (host_id);
+   CREATE TABLE floors (sub TEXT PRIMARY KEY, epoch INTEGER NOT NULL, at INTEGER NOT NULL, received_at INTEGER NOT NULL)
+     WITHOUT ROWID;
+   CREATE INDEX floors_by_age ON floors (received_at);`,
+];

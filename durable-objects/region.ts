@@ -1,0 +1,245 @@
+import { failure, type Result, success } from "../protocol/failures.ts";
+import { type FeedUpstream, feedUpstream } from "../protocol/feed.ts";
+import type { Floor } from "../protocol/floors.ts";
+import { newRowId } from "../protocol/ids.ts";
+import { CREDENTIAL_INVALID_MESSAGE } from "../protocol/messages.ts";
+import type { Subject } from "../protocol/subjects.ts";
+import { mintCredential } from "../protocol/tokens.ts";
+import { FEED_KEY_HEADER, FEED_REGION_HEADER, type HostRow, type RegionApi, type ServiceStanding } from "./contract.ts";
+import type { Env } from "./env.ts";
+import { FeedSockets, type Hello } from "./feed-sockets.ts";
+import { REGION_SCHEMA } from "./region-schema.ts";
+import { StoredObject } from "./stored-object.ts";
+
+/** Longest frame that a verifier may send, in characters; every real one is far shorter. */
+const MAX_FRAME_LENGTH = 16_384;
+
+type HostColumns = { id: string; url: string; driver: string; version: string; capacity: number; last_seen_at: number };
+type HostWithCount = HostColumns & { vm_count: number };
+
+/** A region: its service keys, its hosts and where VMs are placed, and the feed of floors to every verifier in it. */
+export class Region extends StoredObject implements RegionApi {
+  readonly #sockets: FeedSockets;
+
+  constructor(ctx: DurableObjectState, env: Env) {
+    super(ctx, env, REGION_SCHEMA);
+    this.#sockets = new FeedSockets(ctx);
+  }
+
+  async createServiceKey(region: string, name: string | null): Promise<Result<{ keyId: string; serviceKey: string }>> {
+    const routing = this.ctx.id.name;
+    if (routing === undefined) return failure("internal", "A region object must be addressed by name.");
+    const minted = await mintCredential("service-key", routing, await this.macKeys(), this.randomBytes);
+    const keyId = newRowId(this.randomBytes);
+    this.schema.prepare();
+    this.ctx.storage.transactionSync(() => {
+      this.sql.exec("INSERT OR IGNORE INTO region (name) VALUES (?)", region);
+      this.sql.exec(
+        "INSERT INTO service_keys (id, hash, name, created_at) VALUES (?, ?, ?, ?)",
+        keyId,
+        minted.secretHash,
+        name,
+        this.clock(),
+      );
+    });
+    return success({ keyId, serviceKey: minted.text });
+  }
+
+  async revokeServiceKey(keyId: string): Promise<Result<null>> {
+    if (!this.#isLiveKey(keyId)) return failure("token-not-found", "This service key does not exist.");
+    this.sql.exec("UPDATE service_keys SET revoked_at = ? WHERE id = ?", this.clock(), keyId);
+    this.#sockets.closeAllOfKey(keyId);
+    return success(null);
+  }
+
+  async checkServiceKey(secretHash: string): Promise<Result<ServiceStanding>> {
+    if (!this.schema.exists) return failure("credential-invalid", CREDENTIAL_INVALID_MESSAGE);
+    const [row] = this.sql
+      .exec<{ id: string; region: string }>(
+        `SELECT service_keys.id AS id, region.name AS region FROM service_keys, region
+         WHERE hash = ? AND revoked_at IS NULL`,
+        secretHash,
+      )
+      .toArray();
+    if (row === undefined) return failure("credential-invalid", CREDENTIAL_INVALID_MESSAGE);
+    return success({ region: row.region, keyId: row.id });
+  }
+
+  async place(vmId: string): Promise<Result<{ hostId: string; hostUrl: string }>> {
+    const hosts = this.#hosts();
+    const [placed] = this.schema.exists
+      ? this.sql.exec<{ host_id: string }>("SELECT host_id FROM placements WHERE vm_id = ?", vmId).toArray()
+      : [];
+    const known = hosts.find((host) => host.id === placed?.host_id);
+    if (known !== undefined) return success({ hostId: known.id, hostUrl: known.url });
+    const connected = this.#connected();
+    const [chosen] = hosts
+      .filter((host) => connected.has(host.id) && host.vm_count < host.capacity)
+      .sort((left, right) => left.vm_count - right.vm_count);
+    if (chosen === undefined) return failure("no-capacity", "No host has room for another VM at the moment. Try again later.");
+    this.sql.exec("INSERT OR REPLACE INTO placements (vm_id, host_id) VALUES (?, ?)", vmId, chosen.id);
+    return success({ hostId: chosen.id, hostUrl: chosen.url });
+  }
+
+  async release(vmId: string): Promise<void> {
+    if (this.schema.exists) this.sql.exec("DELETE FROM placements WHERE vm_id = ?", vmId);
+  }
+
+  async hostUrl(hostId: string): Promise<Result<string>> {
+    const host = this.#hosts().find((row) => row.id === hostId);
+    if (host === undefined || !this.#connected().has(hostId)) {
+      return failure("host-unavailable", "The VM's host is not connected at the moment. Try again shortly.");
+    }
+    return success(host.url);
+  }
+
+  async listHosts(): Promise<Result<readonly HostRow[]>> {
+    const connected = this.#connected();
+    return success(
+      this.#hosts().map((host) => ({
+        id: host.id,
+        url: host.url,
+        driver: host.driver,
+        version: host.version,
+        capacity: host.capacity,
+        vmCount: host.vm_count,
+        connected: connected.has(host.id),
+        lastSeenAt: Math.max(host.last_seen_at, connected.get(host.id) ?? 0),
+      })),
+    );
+  }
+
+  async deliverFloors(floors: readonly Floor[]): Promise<void> {
+    this.schema.prepare();
+    const now = this.clock();
+    this.ctx.storage.transactionSync(() => {
+      this.sql.exec("DELETE FROM floors WHERE received_at < ?", now - this.settings.FLOOR_KEEP_MS);
+      for (const floor of floors) {
+        this.sql.exec(
+          `INSERT INTO floors (sub, epoch, at, received_at) VALUES (?, ?, ?, ?) ON CONFLICT (sub) DO UPDATE
+           SET epoch = excluded.epoch, at = excluded.at, received_at = excluded.received_at WHERE excluded.epoch > epoch`,
+          floor.sub,
+          floor.epoch,
+          floor.at,
+          now,
+        );
+      }
+    });
+    for (const socket of this.#sockets.members()) {
+      for (const floor of floors) this.#sockets.send(socket, { type: "floor", floor });
+    }
+  }
+
+  /** Takes the upgrade of a verifier's feed socket; the Worker has checked the service key and names it in a header. */
+  override async fetch(request: Request): Promise<Response> {
+    const keyId = request.headers.get(FEED_KEY_HEADER);
+    if (request.headers.get("upgrade")?.toLowerCase() !== "websocket") {
+      return new Response("expected a WebSocket upgrade", { status: 426 });
+    }
+    // The key may have been revoked since the Worker looked.
+    if (keyId === null || !this.#isLiveKey(keyId) || request.headers.get(FEED_REGION_HEADER) !== this.#name()) {
+      return new Response("forbidden", { status: 403 });
+    }
+    const { 0: client, 1: server } = new WebSocketPair();
+    this.#sockets.accept(server, keyId);
+    return new Response(null, { status: 101, webSocket: client });
+  }
+
+  override async webSocketMessage(socket: WebSocket, frame: string | ArrayBuffer): Promise<void> {
+    const message = readFrame(frame);
+    const { member } = this.#sockets.read(socket);
+    if (message === null) {
+      this.#sockets.refuse(socket, "This frame is not of the feed protocol.");
+    } else if (message.type === "hello" && member === null) {
+      this.#welcome(socket, message);
+    } else if (message.type === "vm-state" && member?.role === "host") {
+      await this.#passOn(member.id, message);
+    } else {
+      this.#sockets.refuse(socket, "This frame is out of place: one hello comes first, then states of VMs from hosts.");
+    }
+  }
+
+  override async webSocketClose(socket: WebSocket): Promise<void> {
+    this.#noteGone(socket);
+  }
+
+  override async webSocketError(socket: WebSocket): Promise<void> {
+    this.#noteGone(socket);
+  }
+
+  #welcome(socket: WebSocket, hello: Hello): void {
+    const now = this.clock();
+    const { keyId } = this.#sockets.read(socket);
+    if (hello.role === "host") {
+      this.sql.exec(
+        "INSERT OR REPLACE INTO hosts (id, url, driver, version, capacity, last_seen_at) VALUES (?, ?, ?, ?, ?, ?)",
+        hello.id,
+        hello.url.replace(/\/+$/, ""),
+        hello.driver,
+        hello.version,
+        hello.capacity,
+        now,
+      );
+    }
+    this.#sockets.write(socket, { keyId, member: { role: hello.role, id: hello.id, joinedAt: now } });
+    this.#sockets.replaceOlder(socket);
+    // No await since the floors were read: whatever is delivered from now on finds this socket among the members.
+    const floors = this.sql
+      .exec<{ sub: string; epoch: number; at: number }>(
+        "SELECT sub, epoch, at FROM floors WHERE received_at >= ? ORDER BY received_at",
+        now - this.settings.FLOOR_KEEP_MS,
+      )
+      .toArray()
+      .map((row) => ({ sub: row.sub as Subject, epoch: row.epoch, at: row.at }));
+    this.#sockets.send(socket, { type: "welcome", region: this.#name(), issuer: this.env.ISSUER, floors });
+  }
+
+  async #passOn(hostId: string, message: Extract<FeedUpstream, { type: "vm-state" }>): Promise<void> {
+    try {
+      const vm = this.env.VM.getByName(message.vm);
+      await vm.observe(hostId, message.state, message.at);
+    } catch (error) {
+      // The host tells every state again with its next welcome, and a VM asks when it must know.
+      console.warn(JSON.stringify({ message: "a VM's state was not noted", vm: message.vm, error: String(error) }));
+    }
+  }
+
+  #noteGone(socket: WebSocket): void {
+    const { member } = this.#sockets.read(socket);
+    if (member?.role !== "host") return;
+    this.sql.exec("UPDATE hosts SET last_seen_at = MAX(last_seen_at, ?) WHERE id = ?", this.clock(), member.id);
+  }
+
+  /** Hosts with an open socket that was heard of lately, and when. */
+  #connected(): Map<string, number> {
+    const oldest = this.clock() - this.settings.HOST_SILENCE_MS;
+    return new Map([...this.#sockets.hosts()].filter(([, heardAt]) => heardAt >= oldest));
+  }
+
+  #hosts(): HostWithCount[] {
+    if (!this.schema.exists) return [];
+    return this.sql
+      .exec<HostWithCount>(
+        `SELECT hosts.*, (SELECT COUNT(*) FROM placements WHERE host_id = hosts.id) AS vm_count FROM hosts ORDER BY id`,
+      )
+      .toArray();
+  }
+
+  #isLiveKey(keyId: string): boolean {
+    if (!this.schema.exists) return false;
+    return this.sql.exec("SELECT 1 FROM service_keys WHERE id = ? AND revoked_at IS NULL", keyId).toArray().length > 0;
+  }
+
+  #name(): string {
+    return this.sql.exec<{ name: string }>("SELECT name FROM region").one().name;
+  }
+}
+
+function readFrame(frame: string | ArrayBuffer): FeedUpstream | null {
+  if (typeof frame !== "string" || frame.length > MAX_FRAME_LENGTH) return null;
+  try {
+    return feedUpstream.parse(JSON.parse(frame));
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,168 @@
+import type { Clock } from "../protocol/bytes.ts";
+import type { VmRecord, VmSpec, VmState } from "./contract.ts";
+import type { Schema } from "./schema.ts";
+import { type Intent, shownState } from "./vm-lifecycle.ts";
+
+/** The one table of a VM. A deleted VM keeps its row, so that its id is never used again. */
+export const VM_SCHEMA: readonly string[] = [
+  `CREATE TABLE vm (
+     id TEXT PRIMARY KEY, account_id TEXT NOT NULL, name TEXT, spec TEXT NOT NULL, region TEXT NOT NULL,
+     host_id TEXT NOT NULL, host_url TEXT NOT NULL, state TEXT NOT NULL, created_at INTEGER NOT NULL,
+     updated_at INTEGER NOT NULL, observed_at REAL NOT NULL, intent TEXT, attempts INTEGER NOT NULL,
+     noted_at INTEGER NOT NULL
+   );`,
+];
+
+/** `hostId` and `hostUrl` are empty until the VM is placed. */
+export interface VmRow {
+  readonly id: string;
+  readonly accountId: string;
+  readonly name: string | null;
+  readonly spec: VmSpec;
+  readonly region: string;
+  readonly hostId: string;
+  readonly hostUrl: string;
+  /** As the host last told; `record` shows it together with the intent. */
+  readonly state: VmState;
+  readonly createdAt: number;
+  readonly updatedAt: number;
+  /** The host's time of what it last told; older tellings are ignored. */
+  readonly observedAt: number;
+  readonly intent: Intent | null;
+  /** How often the intent was tried again. */
+  readonly attempts: number;
+  /** The newest `updatedAt` that the account's index has; 0: it does not have the VM. */
+  readonly notedAt: number;
+}
+
+type Columns = {
+  id: string;
+  account_id: string;
+  name: string | null;
+  spec: string;
+  region: string;
+  host_id: string;
+  host_url: string;
+  state: string;
+  created_at: number;
+  updated_at: number;
+  observed_at: number;
+  intent: string | null;
+  attempts: number;
+  noted_at: number;
+};
+
+type Change = Partial<Pick<VmRow, "hostId" | "hostUrl" | "state" | "observedAt" | "intent" | "attempts">>;
+
+/** Reads and writes a VM's row; every read goes to storage. */
+export class VmStore {
+  readonly #sql: SqlStorage;
+  readonly #schema: Schema;
+  readonly #clock: Clock;
+
+  constructor(sql: SqlStorage, schema: Schema, clock: Clock) {
+    this.#sql = sql;
+    this.#schema = schema;
+    this.#clock = clock;
+  }
+
+  /** The row of a VM that was made. */
+  must(): VmRow {
+    const row = this.read();
+    if (row === null) throw new Error("the VM's row is gone");
+    return row;
+  }
+
+  read(): VmRow | null {
+    if (!this.#schema.exists) return null;
+    const [row] = this.#sql.exec<Columns>("SELECT * FROM vm").toArray();
+    return row === undefined ? null : toRow(row);
+  }
+
+  /** Enters a new VM with the intent to create it. */
+  insert(vm: { id: string; accountId: string; spec: VmSpec; region: string }): VmRow {
+    this.#schema.prepare();
+    const now = this.#clock();
+    this.#sql.exec(
+      `INSERT INTO vm VALUES (?, ?, ?, ?, ?, '', '', 'starting', ?, ?, 0, 'create', 0, 0)`,
+      vm.id,
+      vm.accountId,
+      vm.spec.name,
+      JSON.stringify(vm.spec),
+      vm.region,
+      now,
+      now,
+    );
+    return this.must();
+  }
+
+  /** Changes the row. `updatedAt` always rises when what is shown changes, so that the index can order records. */
+  change(change: Change): VmRow {
+    const before = this.must();
+    const after = { ...before, ...change };
+    const isShown = JSON.stringify(record(before)) !== JSON.stringify(record(after));
+    this.#sql.exec(
+      "UPDATE vm SET host_id = ?, host_url = ?, state = ?, observed_at = ?, intent = ?, attempts = ?, updated_at = ?",
+      after.hostId,
+      after.hostUrl,
+      after.state,
+      after.observedAt,
+      after.intent,
+      after.attempts,
+      isShown ? Math.max(this.#clock(), before.updatedAt + 1) : before.updatedAt,
+    );
+    return this.must();
+  }
+
+  /** From now on the account's index may have the VM, whether or not the call that enters it is seen to succeed. */
+  entering(): void {
+    this.#sql.exec("UPDATE vm SET noted_at = MAX(noted_at, 1)");
+  }
+
+  /** The account refused the VM: its index does not have it. */
+  notEntered(): void {
+    this.#sql.exec("UPDATE vm SET noted_at = 0");
+  }
+
+  noted(updatedAt: number): void {
+    this.#sql.exec("UPDATE vm SET noted_at = MAX(noted_at, ?)", updatedAt);
+  }
+}
+
+/** Whether the account's index is behind. */
+export function mustBeNoted(row: VmRow): boolean {
+  return row.notedAt > 0 && row.notedAt < row.updatedAt;
+}
+
+/** What the API shows of a VM. */
+export function record(row: VmRow): VmRecord {
+  return {
+    id: row.id,
+    accountId: row.accountId,
+    name: row.name,
+    state: shownState(row.state, row.intent),
+    region: row.region,
+    hostId: row.hostId,
+    createdAt: row.createdAt,
+    updatedAt: row.updatedAt,
+  };
+}
+
+function toRow(row: Columns): VmRow {
+  return {
+    id: row.id,
+    accountId: row.account_id,
+    name: row.name,
+    spec: JSON.parse(row.spec) as VmSpec,
+    region: row.region,
+    hostId: row.host_id,
+    hostUrl: row.host_url,
+    state: row.state as VmState,
+    createdAt: row.created_at,
+    updatedAt: row.updated_at,
+    observedAt: row.observed_at,
+    intent: row.intent as Intent | null,
+    attempts: row.attempts,
+    notedAt: row.noted_at,
+  };
+}

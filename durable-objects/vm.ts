@@ -1,0 +1,268 @@
+import { failure, type Result, success } from "../protocol/failures.ts";
+import type { MachineState } from "../protocol/feed.ts";
+import type { MachineStatus } from "../protocol/host-api.ts";
+import { VM_NOT_FOUND_MESSAGE } from "../protocol/messages.ts";
+import type { Placement, VmApi, VmRecord, VmSpec } from "./contract.ts";
+import type { Env } from "./env.ts";
+import { OperationQueue } from "./operation-queue.ts";
+import { readRegions } from "./settings.ts";
+import { StoredObject } from "./stored-object.ts";
+import { type HostOutcome, isUnsettled, VmHost } from "./vm-host.ts";
+import { type Command, stateAfter, stepFor } from "./vm-lifecycle.ts";
+import { VmNeighbours } from "./vm-neighbours.ts";
+import { mustBeNoted, record, VM_SCHEMA, type VmRow, VmStore } from "./vm-store.ts";
+
+/**
+ * A VM: owner, placement and lifecycle. Every change of the machine is written down as an intent before the host is asked,
+ * so that after a crash the alarm, or the next operation, finds out what became of it and finishes or undoes it.
+ */
+export class Vm extends StoredObject implements VmApi {
+  readonly #store: VmStore;
+  readonly #host: VmHost;
+  readonly #neighbours: VmNeighbours;
+  readonly #queue = new OperationQueue<Command | "create" | "recover">();
+
+  constructor(ctx: DurableObjectState, env: Env) {
+    super(ctx, env, VM_SCHEMA);
+    const clock = () => this.clock();
+    this.#store = new VmStore(this.sql, this.schema, clock);
+    this.#neighbours = new VmNeighbours(env);
+    this.#host = new VmHost(env, this.settings, clock, (length) => this.randomBytes(length));
+  }
+
+  async create(accountId: string, vmId: string, spec: VmSpec): Promise<Result<VmRecord>> {
+    if (this.#store.read() !== null) return failure("conflict", "A VM with this id exists already.");
+    const region = readRegions(this.env.REGIONS)[0];
+    if (region === undefined) return failure("no-capacity", "This deployment has no region.");
+    this.#store.insert({ id: vmId, accountId, spec, region });
+    this.#setAlarm(this.settings.VM_RECOVERY_MS);
+    return this.#queue.run("create", () => this.#create());
+  }
+
+  async read(accountId: string | null): Promise<Result<VmRecord>> {
+    const row = this.#visible(accountId);
+    return row === null ? notFound() : success(record(row));
+  }
+
+  async placement(): Promise<Result<Placement>> {
+    const row = this.#visible(null);
+    if (row === null || row.hostId === "" || row.intent === "delete") return notFound();
+    const { id, accountId, region, hostId } = row;
+    return success({ vmId: id, accountId, region, hostId, hostUrl: await this.#neighbours.hostUrl(row) });
+  }
+
+  async start(accountId: string): Promise<Result<VmRecord>> {
+    return this.#command(accountId, "start");
+  }
+
+  async stop(accountId: string): Promise<Result<VmRecord>> {
+    return this.#command(accountId, "stop");
+  }
+
+  async suspend(accountId: string): Promise<Result<VmRecord>> {
+    return this.#command(accountId, "suspend");
+  }
+
+  async remove(accountId: string): Promise<Result<VmRecord>> {
+    return this.#command(accountId, "delete");
+  }
+
+  async observe(hostId: string, state: MachineState, at: number): Promise<void> {
+    const row = this.#store.read();
+    if (row === null || row.hostId !== hostId || at <= row.observedAt) return;
+    if (row.state === "deleted") {
+      // The host has a machine that was deleted: the deletion must reach it again.
+      if (state === "missing" || row.intent !== null) return;
+      this.#store.change({ intent: "delete", observedAt: at });
+      this.#setAlarm(0);
+      return;
+    }
+    this.#adopt(row, { state, at });
+    await this.#note();
+  }
+
+  override async alarm(): Promise<void> {
+    const row = this.#store.read();
+    if (row === null) return;
+    if (row.intent !== null) {
+      // An operation of this very memory is still at it: not a crash. Look again later.
+      if (this.#queue.length > 0) {
+        this.#setAlarm(this.settings.VM_RECOVERY_MS);
+        return;
+      }
+      await this.#queue.run("recover", () => this.#recover());
+    }
+    await this.#note();
+    this.#rearm();
+  }
+
+  async #command(accountId: string, command: Command): Promise<Result<VmRecord>> {
+    if (this.#visible(accountId) === null) return notFound();
+    if (this.#queue.length >= this.settings.VM_QUEUE_MAX) {
+      return failure("vm-busy", "Too many operations wait for this VM. Try again shortly.");
+    }
+    return this.#queue.run(command, () => this.#perform(command));
+  }
+
+  async #create(): Promise<Result<VmRecord>> {
+    const placed = await this.#place();
+    if (placed.ok) return this.#finishCreate(placed.value);
+    // No host has been asked for anything yet, so none has to undo it.
+    this.#store.change({ hostId: "", hostUrl: "" });
+    await this.#undoCreate();
+    return placed;
+  }
+
+  async #place(): Promise<Result<VmRow>> {
+    const host = await this.#neighbours.place(this.#store.must());
+    if (!host.ok) return host;
+    const placed = this.#store.change(host.value);
+    this.#store.entering();
+    const entered = await this.#neighbours.enter(record(placed));
+    if (entered.ok) this.#store.noted(placed.updatedAt);
+    else if (entered.failure.kind !== "authority-unavailable") this.#store.notEntered();
+    return entered.ok ? success(placed) : entered;
+  }
+
+  async #finishCreate(row: VmRow): Promise<Result<VmRecord>> {
+    const outcome = await this.#host.call(row, "create");
+    if (outcome.ok && outcome.value.state === "running") {
+      return success(await this.#settle(row, outcome.value));
+    }
+    await this.#undoCreate();
+    return outcome.ok ? failure("vm-start-failed", `The machine did not start: it is ${outcome.value.state}.`) : outcome;
+  }
+
+  /** A VM that did not come to be is deleted for everybody at once; its machine and place follow, by alarm if need be. */
+  async #undoCreate(): Promise<void> {
+    await this.#finishDelete(this.#store.change({ state: "deleted", intent: "delete" }));
+  }
+
+  async #perform(command: Command): Promise<Result<VmRecord>> {
+    const left = this.#store.must().intent;
+    // A crash or a silent host may have left something half-way; it comes first.
+    if (left !== null) await this.#recover();
+    const before = this.#store.must();
+    if (left === "delete" && command === "delete" && before.state === "deleted") return success(record(before));
+    if (before.intent !== null && command !== "delete") {
+      return failure("host-unavailable", "The VM's host has not answered an earlier request yet. Try again shortly.");
+    }
+    const step = stepFor(before.state, command);
+    if (step.kind === "refuse") return { ok: false, failure: step.failure };
+    if (step.kind === "settled") return success(record(before));
+    const row = this.#store.change({ intent: command, attempts: 0 });
+    this.#setAlarm(this.settings.VM_RECOVERY_MS);
+    if (command === "delete") {
+      const deleted = await this.#finishDelete(row);
+      return deleted.ok ? success(record(this.#store.must())) : deleted;
+    }
+    const outcome = await this.#host.call(await this.#located(row), command);
+    if (outcome.ok) return success(await this.#settle(row, outcome.value));
+    // The host refused, or nobody knows: either way ask it how the machine is before anything is said about it.
+    this.#store.change({ intent: "check" });
+    if (!isUnsettled(outcome)) await this.#check();
+    this.#rearm();
+    await this.#note();
+    return outcome;
+  }
+
+  /** Finds out what became of an intent that was not seen to its end, and finishes or undoes it. */
+  async #recover(): Promise<void> {
+    const row = this.#store.must();
+    const tried = this.#store.change({ attempts: row.attempts + 1 });
+    if (tried.intent === "delete") await this.#finishDelete(tried);
+    else if (tried.intent === "create") await this.#recoverCreate(tried);
+    else if (tried.intent !== null) await this.#check();
+    this.#rearm();
+  }
+
+  async #recoverCreate(row: VmRow): Promise<void> {
+    if (row.hostId === "") {
+      await this.#undoCreate();
+      return;
+    }
+    const located = await this.#located(row);
+    const outcome = await this.#host.call(located, "read");
+    if (isUnsettled(outcome)) return;
+    const isThere = outcome.ok && (outcome.value.state === "running" || outcome.value.state === "starting");
+    // Asking to create it again is idempotent, and answers only once its users are made.
+    if (isThere) await this.#finishCreate(located);
+    else await this.#undoCreate();
+  }
+
+  async #check(): Promise<void> {
+    const row = await this.#located(this.#store.must());
+    const outcome = await this.#host.call(row, "read");
+    if (outcome.ok) await this.#settle(row, outcome.value);
+    else if (outcome.failure.kind === "vm-not-found") await this.#settle(row, { state: "missing", at: row.observedAt });
+    else if (!isUnsettled(outcome)) this.#store.change({ intent: null });
+  }
+
+  /** Deletes on the host, gives the place back, and ends the intent; what fails is left to the alarm. */
+  async #finishDelete(row: VmRow): Promise<Result<null>> {
+    const outcome: HostOutcome =
+      row.hostId === "" ? success({ state: "missing", at: 0 }) : await this.#host.call(await this.#located(row), "delete");
+    const isGone = outcome.ok ? outcome.value.state === "missing" : outcome.failure.kind === "vm-not-found";
+    if (isGone) {
+      const observedAt = outcome.ok ? Math.max(outcome.value.at, row.observedAt) : row.observedAt;
+      this.#store.change({ state: "deleted", observedAt });
+      if (await this.#neighbours.release(row)) this.#store.change({ intent: null, attempts: 0 });
+    }
+    await this.#note();
+    this.#rearm();
+    if (isGone) return success(null);
+    return outcome.ok ? failure("internal", "The host did not delete the machine. It will be tried again.") : outcome;
+  }
+
+  /** Ends an intent with what the host answered; `asked` is the row as it was before the host was asked. */
+  async #settle(asked: VmRow, status: MachineStatus): Promise<VmRecord> {
+    const row = this.#store.must();
+    // Only what the host told meanwhile can be newer. An answer is else believed whatever its clock says: it may have gone back.
+    if (row.observedAt === asked.observedAt || status.at >= row.observedAt) this.#adopt(row, status);
+    this.#store.change({ intent: null, attempts: 0 });
+    await this.#note();
+    this.#rearm();
+    return record(this.#store.must());
+  }
+
+  #adopt(row: VmRow, { state, at }: MachineStatus): void {
+    this.#store.change({ state: stateAfter(row.state, state, row.intent), observedAt: at });
+  }
+
+  /** Brings the account's index up to date; what fails is left to the alarm. */
+  async #note(): Promise<void> {
+    const row = this.#store.must();
+    if (!mustBeNoted(row)) return;
+    if (await this.#neighbours.note(record(row))) this.#store.noted(row.updatedAt);
+    else this.#rearm();
+  }
+
+  /** The row with the URL at which the host is reached now. */
+  async #located(row: VmRow): Promise<VmRow> {
+    const hostUrl = await this.#neighbours.hostUrl(row);
+    return hostUrl === row.hostUrl ? row : this.#store.change({ hostUrl });
+  }
+
+  #rearm(): void {
+    const row = this.#store.must();
+    if (row.intent === null && !mustBeNoted(row)) {
+      this.ctx.storage.deleteAlarm();
+      return;
+    }
+    this.#setAlarm(Math.min(this.settings.VM_RECOVERY_MS * 2 ** Math.min(row.attempts, 20), this.settings.VM_RETRY_MAX_MS));
+  }
+
+  #setAlarm(inMs: number): void {
+    this.ctx.storage.setAlarm(this.clock() + inMs);
+  }
+
+  #visible(accountId: string | null): VmRow | null {
+    const row = this.#store.read();
+    if (row === null || row.state === "deleted") return null;
+    return accountId === null || row.accountId === accountId ? row : null;
+  }
+}
+
+function notFound() {
+  return failure("vm-not-found", VM_NOT_FOUND_MESSAGE);
+}

@@ -1,0 +1,115 @@
+import { type Failure, failure, type Result, success } from "../protocol/failures.ts";
+import type { Login } from "../protocol/login.ts";
+import type { TicketClaims, TicketRefusal } from "../protocol/ticket.ts";
+import type { TicketVerifier } from "../protocol/verifier.ts";
+import type { Log } from "../service/log.ts";
+import { type TicketSource, UNAVAILABLE } from "./ticket-source.ts";
+
+/** A login that may go on: what the ticket allows, and the ticket for the host. */
+export interface Admission {
+  readonly ticket: string;
+  readonly claims: AdmittedClaims;
+  /** Asks the edge for a fresh ticket when a verifier calls this one stale; null for a ticket that the client brought. */
+  readonly renew: ((signal: AbortSignal) => Promise<Result<Admission>>) | null;
+}
+
+/** Claims of a ticket for SSH, which always names a Linux user. */
+export type AdmittedClaims = TicketClaims & { readonly user: string; readonly op: "ssh" };
+
+export interface AdmissionOptions {
+  readonly source: TicketSource;
+  readonly verifier: TicketVerifier;
+  readonly forwarderId: string;
+  readonly log: Log;
+}
+
+/** Who is at the door; `address` is only for the edge's audit trail. */
+export interface Caller {
+  readonly login: Omit<Login, "token">;
+  readonly address: string;
+}
+
+// A compact JWS: no token has a dot.
+const TICKET_PATTERN = /^[\w-]+\.[\w-]+\.[\w-]+$/;
+
+/**
+ * Decides a login by the secret that was shown: a token is asked about at the edge, a ticket is verified offline. Every
+ * ticket, the edge's own too, is verified before it is used.
+ */
+export class Admitter {
+  readonly #options: AdmissionOptions;
+
+  constructor(options: AdmissionOptions) {
+    this.#options = options;
+  }
+
+  admit(caller: Caller, secret: string, signal: AbortSignal): Promise<Result<Admission>> {
+    return TICKET_PATTERN.test(secret) ? this.#byTicket(caller, secret) : this.#byToken(caller, secret, signal, false);
+  }
+
+  async #byTicket({ login }: Caller, ticket: string): Promise<Result<Admission>> {
+    const checked = await this.#options.verifier.verify(ticket);
+    if (!checked.ok) return this.#refuse(checked.reason, TICKET_MESSAGES[checked.reason] ?? OTHER_TICKET);
+    const claims = admittedClaims(checked.claims, login);
+    // A key-bound ticket in the hands of a password login has lost its key: whoever shows it may have stolen it.
+    if (claims === null || claims.azp !== "client" || claims.cnf !== undefined) return this.#refuse("mismatch", OTHER_TICKET);
+    return success({ ticket, claims, renew: null });
+  }
+
+  async #byToken(caller: Caller, token: string, signal: AbortSignal, fresh: boolean): Promise<Result<Admission>> {
+    const { source, verifier, forwarderId } = this.#options;
+    if (token.length > MAX_TOKEN_LENGTH) return failure("credential-invalid", "The access token was not accepted.");
+    const answer = await source.requestTicket(
+      {
+        vmId: caller.login.vmId,
+        linuxUser: caller.login.linuxUser,
+        token,
+        forwarderId,
+        clientAddress: caller.address.slice(0, 64),
+        fresh,
+      },
+      signal,
+    );
+    if (!answer.ok) return answer;
+    const checked = await verifier.verify(answer.value);
+    if (!checked.ok) {
+      if (!fresh && isStale(checked.reason)) return this.#byToken(caller, token, signal, true);
+      return this.#refuse(checked.reason, UNAVAILABLE);
+    }
+    const claims = admittedClaims(checked.claims, caller.login);
+    if (claims === null || claims.azp !== `forwarder:${forwarderId}`) return this.#refuse("mismatch", UNAVAILABLE);
+    return success({ ticket: answer.value, claims, renew: (later) => this.#byToken(caller, token, later, true) });
+  }
+
+  #refuse(reason: TicketRefusal | "mismatch", shown: Failure): { ok: false; failure: Failure } {
+    this.#options.log.info("ticket refused", { reason });
+    return { ok: false, failure: shown };
+  }
+}
+
+const MAX_TOKEN_LENGTH = 256;
+
+/** The claims, if the ticket is for SSH to the VM, and as the Linux user, that the login names. */
+function admittedClaims(claims: TicketClaims, login: Omit<Login, "token">): AdmittedClaims | null {
+  const { op, user } = claims;
+  if (op !== "ssh" || user === null || claims.vm !== login.vmId) return null;
+  return login.linuxUser === null || login.linuxUser === user ? { ...claims, op, user } : null;
+}
+
+function isStale(reason: TicketRefusal): boolean {
+  return reason === "stale-epoch" || reason === "stale-authority";
+}
+
+const OTHER_TICKET: Failure = {
+  kind: "ticket-refused",
+  message: "The ticket was not accepted for this VM and Linux user. Ask for a new one.",
+};
+
+// Only for refusals that can follow a good signature: a stranger's forgery learns nothing.
+const TICKET_MESSAGES: Partial<Record<TicketRefusal, Failure>> = {
+  expired: { kind: "ticket-refused", message: "The ticket has expired. Ask for a new one." },
+  replayed: { kind: "ticket-refused", message: "The ticket has been used already: a ticket is good for one login." },
+  "stale-epoch": { kind: "ticket-refused", message: "Access has changed since the ticket was made. Ask for a new one." },
+  "stale-authority": UNAVAILABLE,
+  "keys-unavailable": UNAVAILABLE,
+};

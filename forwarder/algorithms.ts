@@ -1,0 +1,46 @@
+import type { Algorithms, CipherAlgorithm, KexAlgorithm, MacAlgorithm } from "ssh2";
+
+// No group exchange: ssh2 does not implement it as a server.
+const KEX: KexAlgorithm[] = [
+  "curve25519-sha256",
+  "curve25519-sha256@libssh.org",
+  "ecdh-sha2-nistp256",
+  "ecdh-sha2-nistp384",
+  "ecdh-sha2-nistp521",
+  "diffie-hellman-group16-sha512",
+  "diffie-hellman-group18-sha512",
+  "diffie-hellman-group14-sha256",
+];
+const MACS: MacAlgorithm[] = ["hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "hmac-sha2-256", "hmac-sha2-512"];
+
+/** What a client is offered. No compression: a splice cannot share a compression stream's state with its tests of size. */
+export function clientAlgorithms(ciphers: readonly CipherAlgorithm[]): Algorithms {
+  return {
+    kex: KEX,
+    cipher: [...ciphers],
+    hmac: MACS,
+    compress: ["none"],
+    serverHostKey: ["ssh-ed25519", "ecdsa-sha2-nistp256", "rsa-sha2-512", "rsa-sha2-256"],
+  };
+}
+
+/** What the VM's sshd is offered: the cheapest cipher first, and only the type of host key that is pinned. */
+export function targetAlgorithms(hostKeyType: string): Algorithms | null {
+  const serverHostKey = HOST_KEY_ALGORITHMS.get(hostKeyType);
+  if (serverHostKey === undefined) return null;
+  return {
+    kex: KEX,
+    cipher: ["aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes256-ctr", "chacha20-poly1305@openssh.com"],
+    hmac: MACS,
+    compress: ["none"],
+    serverHostKey,
+  };
+}
+
+const HOST_KEY_ALGORITHMS = new Map<string, NonNullable<Extract<Algorithms["serverHostKey"], unknown[]>>>([
+  ["ssh-ed25519", ["ssh-ed25519"]],
+  ["ecdsa-sha2-nistp256", ["ecdsa-sha2-nistp256"]],
+  ["ecdsa-sha2-nistp384", ["ecdsa-sha2-nistp384"]],
+  ["ecdsa-sha2-nistp521", ["ecdsa-sha2-nistp521"]],
+  ["ssh-rsa", ["rsa-sha2-512", "rsa-sha2-256"]],
+]);

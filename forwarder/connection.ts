@@ -1,0 +1,229 @@
+import type { Socket } from "node:net";
+import type ssh2 from "ssh2";
+import type { RandomBytes } from "../protocol/bytes.ts";
+import type { Result } from "../protocol/failures.ts";
+import type { Log } from "../service/log.ts";
+import { generateSshKeyPair } from "../service/ssh-keys.ts";
+import type { Admission, Admitter } from "./admission.ts";
+import { type Attempt, LoginAttempts } from "./login.ts";
+import { attachLeg, type PacketLeg } from "./packet-leg.ts";
+import type { LiveSessions } from "./sessions.ts";
+import { Splice, type SpliceLimits } from "./splice.ts";
+import { bannerMessage, DISCONNECT_REASON, type DisconnectReason, debugMessage, disconnectMessage } from "./ssh-messages.ts";
+import { loginToVm } from "./target.ts";
+import { printable } from "./text.ts";
+import { openTunnel, type Tunnel, type TunnelTimes } from "./tunnel.ts";
+
+/** Bounds of one connection; see the settings of the same names. */
+export interface ConnectionTimes extends TunnelTimes {
+  readonly targetLoginTimeoutMs: number;
+  readonly closeLingerMs: number;
+}
+
+export interface ConnectionOptions {
+  readonly ssh: ssh2.Connection;
+  readonly socket: Socket;
+  readonly address: string;
+  readonly admitter: Admitter;
+  readonly sessions: LiveSessions;
+  readonly maxAttempts: number;
+  readonly spliceLimits: SpliceLimits;
+  readonly times: ConnectionTimes;
+  readonly randomBytes: RandomBytes;
+  readonly log: Log;
+  /** Called when the login is done. */
+  readonly onLogin: () => void;
+}
+
+// Programs that answer for a person look for "assword".
+const CREDENTIAL_PROMPT = "Password (access token): ";
+
+/**
+ * One client connection from its identification string to its end. The login is decided by token or ticket alone and ends
+ * at once; the VM wakes behind it while the client's packets wait. When one side goes, so does the other.
+ */
+export class ClientConnection {
+  readonly #options: ConnectionOptions;
+  readonly #client: PacketLeg;
+  readonly #splice: Splice;
+  readonly #attempts: LoginAttempts;
+  readonly #over = new AbortController();
+  #target: PacketLeg | null = null;
+  #admission: Admission | null = null;
+  #loggedIn = false;
+  #deciding: Promise<void> = Promise.resolve();
+  #forget: () => void = () => undefined;
+
+  constructor(options: ConnectionOptions) {
+    this.#options = options;
+    const { ssh, socket, admitter, address, log } = options;
+    this.#client = attachLeg(ssh, socket, (payload) => this.#fromClient(payload));
+    this.#splice = new Splice(this.#client, options.spliceLimits);
+    this.#attempts = new LoginAttempts(
+      (login, secret) =>
+        admitter.admit({ login: { vmId: login.vmId, linuxUser: login.linuxUser }, address }, secret, this.#over.signal),
+      options.maxAttempts,
+    );
+    ssh.on("error", (error) => log.info("client connection failed", { error: printable(error.message) }));
+    ssh.on("authentication", (context) => this.#authenticate(context));
+    ssh.on("ready", () => this.#ready());
+    ssh.on("close", () => this.#closed());
+  }
+
+  /** Ends the connection for a reason that is shown to the person. Safe to call at any time. */
+  end(text: string, reason: DisconnectReason = DISCONNECT_REASON.BY_APPLICATION): void {
+    if (this.#over.signal.aborted) return;
+    this.#options.log.info("connection ended", { reason: text });
+    this.#client.sendNow(disconnectMessage(reason, printable(text)));
+    this.#client.close(this.#options.times.closeLingerMs);
+    this.#release();
+  }
+
+  /** Tells a client that shows such messages that something is about to happen. */
+  notify(text: string): void {
+    if (this.#loggedIn) this.#client.send(debugMessage(printable(text)));
+  }
+
+  get loggedIn(): boolean {
+    return this.#loggedIn;
+  }
+
+  #authenticate(context: ssh2.AuthContext): void {
+    const user = context.username;
+    if (context.method === "keyboard-interactive" && this.#attempts.needsAnswer(user)) {
+      context.prompt([{ prompt: CREDENTIAL_PROMPT, echo: false }], (answers: unknown) => {
+        // An error instead of answers: the client began another request.
+        const secret: unknown = Array.isArray(answers) ? answers[0] : undefined;
+        if (Array.isArray(answers)) this.#enqueue(context, { user, method: "keyboard-interactive", secret: textOf(secret) });
+      });
+      return;
+    }
+    if (context.method === "password") this.#enqueue(context, { user, method: "password", secret: textOf(context.password) });
+    else if (context.method === "keyboard-interactive") this.#enqueue(context, { user, method: context.method, secret: "" });
+    else this.#enqueue(context, { user, method: context.method === "none" ? "none" : "other" });
+  }
+
+  #enqueue(context: ssh2.AuthContext, attempt: Attempt): void {
+    this.#deciding = this.#deciding
+      .then(() => this.#decide(context, attempt))
+      .catch((error: unknown) => {
+        this.#options.log.error("login failed on our side", { error: error instanceof Error ? error.message : "unknown" });
+        this.end("The login failed on our side. Try again in a moment.", DISCONNECT_REASON.SERVICE_NOT_AVAILABLE);
+      });
+  }
+
+  async #decide(context: ssh2.AuthContext, attempt: Attempt): Promise<void> {
+    if (this.#over.signal.aborted || this.#loggedIn) return;
+    const step = await this.#attempts.decide(attempt);
+    if (this.#over.signal.aborted || this.#loggedIn) return;
+    if (step.action === "disconnect") {
+      this.end(step.text, DISCONNECT_REASON.NO_MORE_AUTH_METHODS);
+      return;
+    }
+    if (step.action === "accept") {
+      this.#admission = step.admission;
+      // Takes effect, and emits "ready", only if the client has not begun another request meanwhile.
+      context.accept();
+      return;
+    }
+    if (step.banner !== null) this.#client.send(bannerMessage(step.banner));
+    context.reject([...step.methods]);
+  }
+
+  #ready(): void {
+    const admission = this.#admission;
+    if (admission === null) {
+      this.end("The login failed on our side.", DISCONNECT_REASON.PROTOCOL_ERROR);
+      return;
+    }
+    this.#loggedIn = true;
+    const { vm, user, sub, cred, jti } = admission.claims;
+    this.#options.log.info("logged in", { vm, user, sub, credential: cred, ticket: jti });
+    this.#options.onLogin();
+    this.#forget = this.#options.sessions.add({ claims: admission.claims, end: (text) => this.end(text) });
+    this.#admission = null;
+    this.#connectToVm(admission).catch((error: unknown) => {
+      this.#options.log.error("connecting to the VM failed", { error: error instanceof Error ? error.message : "unknown" });
+      this.end("Connecting to the VM failed on our side. Try again in a moment.", DISCONNECT_REASON.SERVICE_NOT_AVAILABLE);
+    });
+  }
+
+  async #connectToVm(admission: Admission): Promise<void> {
+    const key = generateSshKeyPair(this.#options.randomBytes);
+    const opened = await this.#openTunnel(admission, key.publicKey);
+    if (!opened.ok) {
+      this.#refuse(opened);
+      return;
+    }
+    const { socket } = opened.value;
+    if (this.#over.signal.aborted) {
+      socket.destroy();
+      return;
+    }
+    const abandon = () => socket.destroy();
+    this.#over.signal.addEventListener("abort", abandon);
+    const target = await loginToVm({
+      tunnel: opened.value,
+      key,
+      linuxUser: admission.claims.user,
+      loginTimeoutMs: this.#options.times.targetLoginTimeoutMs,
+      onReady: (leg) => {
+        this.#over.signal.removeEventListener("abort", abandon);
+        this.#target = leg;
+        this.#splice.join(leg);
+      },
+      onPacket: (payload) => this.#splice.fromTarget(payload),
+      onClose: (reason) => this.#lostVm(reason),
+    });
+    if (!target.ok) this.#refuse(target);
+  }
+
+  /** A ticket that the host calls stale is replaced once: the edge may have answered from a cache. */
+  async #openTunnel(admission: Admission, publicKey: string): Promise<Result<Tunnel>> {
+    const { signal } = this.#over;
+    const open = ({ claims, ticket }: Admission) =>
+      openTunnel({ hostUrl: claims.host_url, vmId: claims.vm, ticket, publicKey }, this.#options.times, signal);
+    const opened = await open(admission);
+    const stale = !opened.ok && (opened.failure.kind === "stale-epoch" || opened.failure.kind === "stale-authority");
+    if (!stale || admission.renew === null || signal.aborted) return opened;
+    const renewed = await admission.renew(signal);
+    return renewed.ok ? open(renewed.value) : renewed;
+  }
+
+  #fromClient(payload: Uint8Array): void {
+    if (this.#loggedIn) this.#splice.fromClient(payload);
+    else this.end("Log in first.", DISCONNECT_REASON.PROTOCOL_ERROR);
+  }
+
+  #refuse({ failure }: Extract<Result<never>, { ok: false }>): void {
+    if (this.#over.signal.aborted) return;
+    const text = printable(failure.message);
+    this.#options.log.info("the VM was not reached", { reason: failure.kind });
+    this.#splice.refuse(text);
+    // Most clients leave once their channels are refused; whoever stays, or opened none, is told here.
+    const timer = setTimeout(() => this.end(text, DISCONNECT_REASON.SERVICE_NOT_AVAILABLE), this.#options.times.closeLingerMs);
+    this.#over.signal.addEventListener("abort", () => clearTimeout(timer));
+  }
+
+  #lostVm(reason: string | null): void {
+    this.#options.log.info("the VM's connection closed", { reason: reason === null ? null : printable(reason) });
+    this.end("The connection to the VM was lost.", DISCONNECT_REASON.CONNECTION_LOST);
+  }
+
+  #closed(): void {
+    if (this.#over.signal.aborted) return;
+    this.#options.log.info("client left");
+    this.#release();
+  }
+
+  #release(): void {
+    this.#over.abort();
+    this.#forget();
+    this.#target?.sendNow(disconnectMessage(DISCONNECT_REASON.BY_APPLICATION, ""));
+    this.#target?.close(this.#options.times.closeLingerMs);
+  }
+}
+
+function textOf(value: unknown): string {
+  return typeof value === "string" ? value : "";
+}

@@ -1,0 +1,175 @@
+import { createRequire } from "node:module";
+import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
+import ssh2 from "ssh2";
+import { isConnectionMessage } from "./ssh-messages.ts";
+
+/**
+ * The one file that touches private fields of `ssh2` (pinned to 1.17.0): it takes connection-protocol packets from one
+ * authenticated SSH connection and puts packets into it, below `ssh2`'s channels. `test/forwarder/packet-leg.test.ts` fails
+ * when those fields move.
+ */
+export interface PacketLeg {
+  /** Sends one payload, which is copied. During a key exchange it waits (RFC 4253 section 7.1). Dropped once closed. */
+  send(payload: Uint8Array): void;
+  /** Sends one payload at once, even in the middle of a key exchange; only for DISCONNECT. */
+  sendNow(payload: Uint8Array): void;
+  /** Bytes handed to `send` that have not left this process. */
+  readonly unsentBytes: number;
+  pause(): void;
+  resume(): void;
+  /** Calls back once, when everything handed to `send` has left this process. */
+  onceSent(callback: () => void): void;
+  /** Flushes and closes the socket; after `lingerMs` it is destroyed if the peer has not taken the rest. */
+  close(lingerMs: number): void;
+}
+
+/** A field of `ssh2` is not where this build expects it: the version was changed without changing this file. */
+export class Ssh2Moved extends Error {}
+
+interface PrivateWriter {
+  readonly allocStart: number;
+  readonly allocStartKEX: number;
+  alloc(length: number, force?: boolean): Buffer;
+  finalize(packet: Buffer, force?: boolean): Buffer;
+}
+
+interface PrivateProtocol {
+  _onPayload: (payload: Buffer) => unknown;
+  readonly _kexinit: Buffer | undefined;
+  readonly _packetRW: { readonly write: PrivateWriter };
+}
+
+type SendPacket = (protocol: PrivateProtocol, packet: Buffer, bypass?: boolean) => boolean;
+
+const NOTHING = Buffer.alloc(0);
+
+const sendPacket = readSendPacket(createRequire(import.meta.url)("ssh2/lib/protocol/utils.js"));
+
+// Its keepalive requests would be answered by the client, the answers relayed to the VM, and the session timed out.
+ssh2.Server.KEEPALIVE_CLIENT_INTERVAL = 0;
+
+/** The socket that a server-side connection runs on. */
+export function socketOf(connection: object): Socket | null {
+  const socket: unknown = Reflect.get(connection, "_sock");
+  return isSocket(socket) ? socket : null;
+}
+
+/**
+ * Hooks into a connection before its first key exchange ends. `onPacket` gets every payload of types 80 to 127, which may
+ * be a view into a buffer that is used again: copy what is kept. All other types still go to `ssh2`.
+ */
+export function attachLeg(connection: object, socket: Duplex, onPacket: (payload: Uint8Array) => void): PacketLeg {
+  const protocol = readProtocol(connection);
+  const original = protocol._onPayload;
+  // Decipherers of later key exchanges are given this same field (ssh2/lib/protocol/kex.js, completeHandshake).
+  protocol._onPayload = (payload) => (isConnectionMessage(payload) ? onPacket(payload) : original(payload));
+  return new Ssh2Leg(connection, protocol, socket);
+}
+
+class Ssh2Leg implements PacketLeg {
+  readonly #protocol: PrivateProtocol;
+  readonly #socket: Duplex;
+  #heldBytes = 0;
+  #corked = false;
+  #waiting: (() => void)[] = [];
+
+  constructor(connection: object, protocol: PrivateProtocol, socket: Duplex) {
+    this.#protocol = protocol;
+    this.#socket = socket;
+    if (isEmitter(connection)) connection.on("handshake", () => this.#released());
+  }
+
+  get unsentBytes(): number {
+    return this.#socket.writableLength + this.#heldBytes;
+  }
+
+  send(payload: Uint8Array): void {
+    if (!this.#socket.writable) return;
+    this.#cork();
+    if (this.#protocol._kexinit !== undefined) this.#heldBytes += payload.length;
+    const writer = this.#protocol._packetRW.write;
+    const start = writer.allocStart;
+    const packet = writer.alloc(payload.length);
+    packet.set(payload, start);
+    sendPacket(this.#protocol, writer.finalize(packet));
+  }
+
+  sendNow(payload: Uint8Array): void {
+    if (!this.#socket.writable) return;
+    const writer = this.#protocol._packetRW.write;
+    const start = writer.allocStartKEX;
+    const packet = writer.alloc(payload.length, true);
+    packet.set(payload, start);
+    sendPacket(this.#protocol, writer.finalize(packet, true), true);
+  }
+
+  pause(): void {
+    this.#socket.pause();
+  }
+
+  resume(): void {
+    this.#socket.resume();
+  }
+
+  onceSent(callback: () => void): void {
+    if (this.#heldBytes > 0) this.#waiting.push(callback);
+    else this.#socket.write(NOTHING, () => callback());
+  }
+
+  close(lingerMs: number): void {
+    const timer = setTimeout(() => this.#socket.destroy(), lingerMs);
+    this.#socket.once("close", () => clearTimeout(timer));
+    // A paused socket never sees its peer's end.
+    this.#socket.resume();
+    this.#socket.end();
+  }
+
+  // ssh2 writes a packet in three or four pieces; gathered per turn they are one system call.
+  #cork(): void {
+    if (this.#corked) return;
+    this.#corked = true;
+    this.#socket.cork();
+    process.nextTick(() => {
+      this.#corked = false;
+      this.#socket.uncork();
+    });
+  }
+
+  // ssh2 has just sent what it held during the key exchange.
+  #released(): void {
+    this.#heldBytes = 0;
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const callback of waiting) this.onceSent(callback);
+  }
+}
+
+function readProtocol(connection: object): PrivateProtocol {
+  const protocol: unknown = Reflect.get(connection, "_protocol");
+  if (!isProtocol(protocol)) throw new Ssh2Moved("ssh2's private protocol fields are not where 1.17.0 has them");
+  return protocol;
+}
+
+function isProtocol(value: unknown): value is PrivateProtocol {
+  if (typeof value !== "object" || value === null) return false;
+  if (!("_onPayload" in value) || typeof value._onPayload !== "function" || !("_kexinit" in value)) return false;
+  if (!("_packetRW" in value) || typeof value._packetRW !== "object" || value._packetRW === null) return false;
+  const writer: unknown = Reflect.get(value._packetRW, "write");
+  if (typeof writer !== "object" || writer === null) return false;
+  return ["alloc", "finalize"].every((name) => typeof Reflect.get(writer, name) === "function");
+}
+
+function readSendPacket(utils: unknown): SendPacket {
+  const found: unknown = typeof utils === "object" && utils !== null ? Reflect.get(utils, "sendPacket") : undefined;
+  if (typeof found !== "function") throw new Ssh2Moved("ssh2's sendPacket is not where 1.17.0 has it");
+  return found as SendPacket;
+}
+
+function isSocket(value: unknown): value is Socket {
+  return typeof value === "object" && value !== null && "remoteAddress" in value && "setNoDelay" in value;
+}
+
+function isEmitter(value: object): value is NodeJS.EventEmitter {
+  return "on" in value && typeof value.on === "function";
+}

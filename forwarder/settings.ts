@@ -1,0 +1,86 @@
+import { z } from "zod";
+import { readSettings, wholeNumber } from "../service/settings.ts";
+
+const listenAddress = z
+  .string()
+  .regex(/^(\[[0-9a-fA-F:.]+\]|[^:[\]]*):\d{1,5}$/, "must be address:port")
+  .transform((text) => {
+    const colon = text.lastIndexOf(":");
+    return { address: text.slice(0, colon).replace(/^\[|\]$/g, ""), port: Number(text.slice(colon + 1)) };
+  })
+  .refine(({ port }) => port <= 65_535, "the port must be at most 65535");
+
+/** A forwarder's settings, read from environment variables of these names. Times in milliseconds, sizes in bytes. */
+export const forwarderSettings = z.object({
+  /** Base URL of the edge. */
+  POSTERN_EDGE_URL: z.url().transform((url) => url.replace(/\/+$/, "")),
+  /** File that holds the service key of this forwarder's region. */
+  POSTERN_SERVICE_KEY_FILE: z.string(),
+  /** Folder of what outlives a restart: host keys and the forwarder's id. Made if missing. */
+  POSTERN_FORWARDER_STATE: z.string(),
+  /** `address:port` to listen on; an empty address means every one, port 0 any free one. */
+  POSTERN_SSH_LISTEN: listenAddress.prefault("127.0.0.1:2222"),
+  /** From accept to a finished login, slow identification strings and key exchange included. */
+  POSTERN_SSH_LOGIN_GRACE_MS: wholeNumber(20_000, 1),
+  /** Authentication attempts before the connection is ended. The first `none` of a name without a token is not one. */
+  POSTERN_SSH_MAX_ATTEMPTS: wholeNumber(6, 1),
+  /** Connections at once, logged in or not. */
+  POSTERN_SSH_MAX_CONNECTIONS: wholeNumber(10_000, 1),
+  /** Connections at once from one address (IPv6: one /64). */
+  POSTERN_SSH_MAX_PER_ADDRESS: wholeNumber(1_000, 1),
+  /** Unauthenticated connections at which new ones start to be dropped at random (OpenSSH's MaxStartups). */
+  POSTERN_SSH_UNAUTHENTICATED_START: wholeNumber(200, 1),
+  /** Unauthenticated connections at which every new one is dropped. */
+  POSTERN_SSH_UNAUTHENTICATED_FULL: wholeNumber(500, 1),
+  /** Unauthenticated connections at once from one address (IPv6: one /64). */
+  POSTERN_SSH_UNAUTHENTICATED_PER_ADDRESS: wholeNumber(100, 1),
+  /** Ciphers offered to clients. OpenSSH prefers the slower ChaCha20 and CTR to GCM, so only GCM is offered by default. */
+  POSTERN_SSH_CIPHERS: z
+    .string()
+    .transform((list) => list.split(",").map((name) => name.trim()))
+    .pipe(
+      z
+        .array(
+          z.enum([
+            "aes128-gcm@openssh.com",
+            "aes256-gcm@openssh.com",
+            "chacha20-poly1305@openssh.com",
+            "aes128-ctr",
+            "aes192-ctr",
+            "aes256-ctr",
+          ]),
+        )
+        .min(1),
+    )
+    .prefault("aes128-gcm@openssh.com,aes256-gcm@openssh.com"),
+  /** Between TCP keepalive probes, so that a vanished client or host is noticed. */
+  POSTERN_TCP_KEEPALIVE_MS: wholeNumber(30_000, 1_000),
+  /** Longest wait for the edge's answer. Must stay under the login grace. */
+  POSTERN_EDGE_TIMEOUT_MS: wholeNumber(8_000, 1),
+  /** Longest wait for the host to accept a connection. */
+  POSTERN_HOST_CONNECT_TIMEOUT_MS: wholeNumber(5_000, 1),
+  /** Longest wait for the host to wake the VM and answer the tunnel request. */
+  POSTERN_WAKE_TIMEOUT_MS: wholeNumber(120_000, 1),
+  /** Longest wait for the VM's sshd to finish key exchange and login. */
+  POSTERN_TARGET_LOGIN_TIMEOUT_MS: wholeNumber(20_000, 1),
+  /** Client bytes held while the VM wakes; beyond it the client's socket is paused. */
+  POSTERN_WAKE_QUEUE_BYTES: wholeNumber(1_048_576, 1),
+  /** Unsent bytes to one side at which the other side's socket is paused. */
+  POSTERN_SPLICE_HIGH_WATER_BYTES: wholeNumber(4_194_304, 1),
+  /** How long a closing connection may take to hand over its last bytes. */
+  POSTERN_CLOSE_LINGER_MS: wholeNumber(3_000, 1),
+  /** How long live sessions may go on after SIGTERM. */
+  POSTERN_DRAIN_MS: wholeNumber(10_000),
+  /** How long the edge may be out of reach before a session under a raised floor is cut. */
+  POSTERN_RECHECK_DEADLINE_MS: wholeNumber(20_000),
+  /** Between tries to check such a session. */
+  POSTERN_RECHECK_RETRY_MS: wholeNumber(1_000, 1),
+  /** Between checks of every live session while the feed is silent. */
+  POSTERN_SILENT_RECHECK_MS: wholeNumber(10_000, 1),
+});
+export type ForwarderSettings = z.infer<typeof forwarderSettings>;
+
+/** Throws `SettingsError` that names every bad setting. */
+export function readForwarderSettings(env: NodeJS.ProcessEnv): ForwarderSettings {
+  return readSettings(forwarderSettings, env);
+}

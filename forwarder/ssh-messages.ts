@@ -1,0 +1,97 @@
+/** SSH message payloads that the forwarder itself writes or looks into (RFC 4250 section 4.1). Everything else is only copied. */
+export const SSH_MESSAGE = {
+  DISCONNECT: 1,
+  DEBUG: 4,
+  USERAUTH_BANNER: 53,
+  GLOBAL_REQUEST: 80,
+  CHANNEL_OPEN: 90,
+  CHANNEL_OPEN_CONFIRMATION: 91,
+  CHANNEL_OPEN_FAILURE: 92,
+  CHANNEL_EXTENDED_DATA: 95,
+  CHANNEL_EOF: 96,
+  CHANNEL_CLOSE: 97,
+  CHANNEL_REQUEST: 98,
+} as const;
+
+/** Reason codes of DISCONNECT (RFC 4253 section 11.1). */
+export const DISCONNECT_REASON = {
+  PROTOCOL_ERROR: 2,
+  SERVICE_NOT_AVAILABLE: 7,
+  CONNECTION_LOST: 10,
+  BY_APPLICATION: 11,
+  NO_MORE_AUTH_METHODS: 14,
+} as const;
+export type DisconnectReason = (typeof DISCONNECT_REASON)[keyof typeof DISCONNECT_REASON];
+
+const STDERR = 1;
+const CONNECT_FAILED = 2;
+const PACKET_SIZE = 32_768;
+
+/** Whether a message belongs to the connection protocol (types 80–127), which is what a splice copies. */
+export function isConnectionMessage(payload: Uint8Array): boolean {
+  const type = payload[0] ?? 0;
+  return type >= 80 && type <= 127;
+}
+
+/** RFC 4253 section 11.1. */
+export function disconnectMessage(reason: DisconnectReason, text: string): Buffer {
+  return Buffer.concat([Buffer.of(SSH_MESSAGE.DISCONNECT), uint32(reason), string(text), string("")]);
+}
+
+/** RFC 4253 section 11.3, marked for display. */
+export function debugMessage(text: string): Buffer {
+  return Buffer.concat([Buffer.of(SSH_MESSAGE.DEBUG, 1), string(text), string("")]);
+}
+
+/** RFC 4252 section 5.4. */
+export function bannerMessage(text: string): Buffer {
+  return Buffer.concat([Buffer.of(SSH_MESSAGE.USERAUTH_BANNER), string(`${text}\r\n`), string("")]);
+}
+
+/** The name of a global request (RFC 4254 section 4), or null for any other or a malformed message. */
+export function globalRequestName(payload: Uint8Array): string | null {
+  return payload[0] === SSH_MESSAGE.GLOBAL_REQUEST ? readName(payload) : null;
+}
+
+/**
+ * The answers that refuse a CHANNEL_OPEN readably: a session gets `text` on its standard error and exit status 255, any
+ * other channel is refused with `text`. Empty for any other message. `ownChannel` numbers our end of a session.
+ */
+export function refuseChannel(payload: Uint8Array, text: string, ownChannel: number): Buffer[] {
+  if (payload[0] !== SSH_MESSAGE.CHANNEL_OPEN) return [];
+  const name = readName(payload);
+  const senderAt = 5 + (name?.length ?? 0);
+  if (name === null || payload.length < senderAt + 4) return [];
+  const channel = Buffer.from(payload.subarray(senderAt, senderAt + 4));
+  if (name !== "session") {
+    return [
+      Buffer.concat([Buffer.of(SSH_MESSAGE.CHANNEL_OPEN_FAILURE), channel, uint32(CONNECT_FAILED), string(text), string("")]),
+    ];
+  }
+  return [
+    // No window: what the client would send has nowhere to go.
+    Buffer.concat([Buffer.of(SSH_MESSAGE.CHANNEL_OPEN_CONFIRMATION), channel, uint32(ownChannel), uint32(0), uint32(PACKET_SIZE)]),
+    Buffer.concat([Buffer.of(SSH_MESSAGE.CHANNEL_EXTENDED_DATA), channel, uint32(STDERR), string(`${text}\r\n`)]),
+    Buffer.concat([Buffer.of(SSH_MESSAGE.CHANNEL_REQUEST), channel, string("exit-status"), Buffer.of(0), uint32(255)]),
+    Buffer.concat([Buffer.of(SSH_MESSAGE.CHANNEL_EOF), channel]),
+    Buffer.concat([Buffer.of(SSH_MESSAGE.CHANNEL_CLOSE), channel]),
+  ];
+}
+
+/** The string right after the message type, if it is whole; names are ASCII (RFC 4250 section 4.6.1). */
+function readName(payload: Uint8Array): string | null {
+  if (payload.length < 5) return null;
+  const length = Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength).readUInt32BE(1);
+  return payload.length < 5 + length ? null : Buffer.from(payload.subarray(5, 5 + length)).toString("latin1");
+}
+
+function uint32(value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32BE(value);
+  return bytes;
+}
+
+function string(text: string): Buffer {
+  const bytes = Buffer.from(text, "utf8");
+  return Buffer.concat([uint32(bytes.length), bytes]);
+}

@@ -1,0 +1,80 @@
+import ssh2 from "ssh2";
+import { failure, type Result, success } from "../protocol/failures.ts";
+import type { SshKeyPair } from "../service/ssh-keys.ts";
+import { targetAlgorithms } from "./algorithms.ts";
+import { attachLeg, type PacketLeg } from "./packet-leg.ts";
+import type { Tunnel } from "./tunnel.ts";
+
+export interface TargetOptions {
+  readonly tunnel: Tunnel;
+  /** Made for this connection and never stored. */
+  readonly key: SshKeyPair;
+  readonly linuxUser: string;
+  /** Longest wait for key exchange and login, in milliseconds. */
+  readonly loginTimeoutMs: number;
+  /** Called the moment the login is done, before any packet of the VM is handed over. */
+  readonly onReady: (leg: PacketLeg) => void;
+  readonly onPacket: (payload: Uint8Array) => void;
+  /** Called once when the connection is gone, for a reason that may be worth telling. */
+  readonly onClose: (reason: string | null) => void;
+}
+
+/** Parses an OpenSSH public key line; null when it is none. */
+export function parseHostKeyLine(line: string): { type: string; blob: Buffer } | null {
+  const [type, encoded] = line.trim().split(/\s+/);
+  if (type === undefined || encoded === undefined) return null;
+  const blob = Buffer.from(encoded, "base64");
+  // The blob starts with its type as a string (RFC 4253 section 6.6).
+  const named = blob.length > 4 ? blob.subarray(4, 4 + blob.readUInt32BE(0)).toString("latin1") : "";
+  return named === type ? { type, blob } : null;
+}
+
+/** Logs in to the VM's sshd through the tunnel, trusting only the pinned host key. */
+export function loginToVm(options: TargetOptions): Promise<Result<PacketLeg>> {
+  const { socket } = options.tunnel;
+  const pinned = parseHostKeyLine(options.tunnel.hostKey);
+  const algorithms = pinned === null ? null : targetAlgorithms(pinned.type);
+  if (pinned === null || algorithms === null) {
+    socket.destroy();
+    return Promise.resolve(failure("internal", "The VM's host named a host key of an unknown form."));
+  }
+  return new Promise((resolve) => {
+    const client = new ssh2.Client();
+    let ready = false;
+    let keyMatched = true;
+    let reason: string | null = null;
+    client.on("error", (error) => {
+      reason ??= error.message;
+    });
+    client.on("close", () => {
+      if (ready) options.onClose(reason);
+      else resolve(failure("host-unavailable", keyMatched ? NO_LOGIN(options.linuxUser) : CHANGED_KEY));
+    });
+    client.connect({
+      sock: socket,
+      username: options.linuxUser,
+      privateKey: options.key.privateKey,
+      authHandler: ["publickey"],
+      algorithms,
+      ident: "Postern",
+      readyTimeout: options.loginTimeoutMs,
+      hostVerifier: (key: Buffer) => {
+        keyMatched = key.equals(pinned.blob);
+        return keyMatched;
+      },
+    });
+    const leg = attachLeg(client, socket, (payload) => {
+      if (ready) options.onPacket(payload);
+      else socket.destroy();
+    });
+    client.on("ready", () => {
+      ready = true;
+      options.onReady(leg);
+      resolve(success(leg));
+    });
+  });
+}
+
+const NO_LOGIN = (user: string) =>
+  `The VM did not let ${user} in. Does the Linux user exist in the VM, with a login shell, and is its sshd set up as it was made?`;
+const CHANGED_KEY = "The VM showed another host key than its host vouches for. The connection was refused.";

@@ -1,0 +1,235 @@
+import type { Server } from "node:http";
+import { type AddressInfo, Socket } from "node:net";
+import { createAdaptorServer } from "@hono/node-server";
+import manifest from "../package.json" with { type: "json" };
+import type { Clock, RandomBytes } from "../protocol/bytes.ts";
+import type { MachineStatus } from "../protocol/host-api.ts";
+import { hostAudience } from "../protocol/ticket.ts";
+import type { Log } from "../service/log.ts";
+import { joinRegion, type Membership } from "../service/membership.ts";
+import { readSecretFile } from "../service/settings.ts";
+import { Accounts } from "./accounts.ts";
+import type { Driver, Progress } from "./driver.ts";
+import { Exec } from "./exec.ts";
+import { Files } from "./files.ts";
+import { Gate } from "./gate.ts";
+import { GuestSsh } from "./guest-ssh.ts";
+import { keepHostId } from "./host-id.ts";
+import { PublishedKeys } from "./keys.ts";
+import { Machines } from "./machines.ts";
+import { startMetadataServer } from "./metadata.ts";
+import { RecordStore } from "./records.ts";
+import { createHostApp } from "./server.ts";
+import { LiveSessions } from "./sessions.ts";
+import { type HostSettings, listenAddress } from "./settings.ts";
+import { Tunnels } from "./tunnel.ts";
+
+export interface HostAgentOptions {
+  readonly settings: HostSettings;
+  readonly driver: Driver;
+  readonly log: Log;
+  readonly clock: Clock;
+  readonly randomBytes: RandomBytes;
+  /** Told what a long start is doing. */
+  readonly progress?: Progress;
+  /** Port of the guests' sshd. 22 unless a test runs its own. */
+  readonly guestSshPort?: number;
+  /** Aborting gives up a start that is under way: everything begun is undone, and `startHostAgent` rejects. */
+  readonly signal?: AbortSignal;
+}
+
+export interface HostAgent {
+  readonly id: string;
+  /** Base URL that the region gives to the edge and to forwarders. */
+  readonly url: string;
+  /** Takes no new work, ends what runs, stops every machine, and leaves the region. Repeating it changes nothing. */
+  close(): Promise<void>;
+}
+
+type Closer = () => Promise<void> | void;
+
+/** Starts a host agent. Resolves when it has joined its region and serves; undoes everything if any step fails. */
+export async function startHostAgent(options: HostAgentOptions): Promise<HostAgent> {
+  const closers: Closer[] = [];
+  const closeAll = async () => {
+    for (const close of closers.splice(0).reverse()) {
+      try {
+        await close();
+      } catch (error) {
+        options.log.error("a part did not close", { error: error instanceof Error ? error.message : String(error) });
+      }
+    }
+  };
+  try {
+    return await start(options, closers, closeAll);
+  } catch (error) {
+    await closeAll();
+    throw error;
+  }
+}
+
+async function start(options: HostAgentOptions, closers: Closer[], closeAll: () => Promise<void>): Promise<HostAgent> {
+  const { settings, driver, log, clock, randomBytes, signal } = options;
+  const id = keepHostId(settings.POSTERN_HOST_STATE, randomBytes);
+  const serviceKey = readSecretFile(settings.POSTERN_SERVICE_KEY_FILE);
+  let membership: Membership | null = null;
+  let closing = false;
+  const report = (vm: string, status: MachineStatus) => membership?.report({ type: "vm-state", vm, ...status });
+
+  closers.push(() => membership?.close());
+  closers.push(() => driver.close());
+  await unlessAborted(driver.open(options.progress ?? (() => undefined)), signal);
+
+  const keys = new PublishedKeys(clock, settings.POSTERN_KEY_LIFETIME_MS);
+  const metadata = await startMetadataServer({
+    address: driver.gatewayAddress,
+    port: settings.POSTERN_METADATA_PORT,
+    vmAtAddress: (address) => driver.vmAtAddress(address),
+    keys,
+    headersTimeoutMs: settings.POSTERN_HEADERS_TIMEOUT_MS,
+    log,
+  });
+  closers.push(() => metadata.close());
+  await driver.routeMetadata(metadata.port);
+
+  const guests = new GuestSsh(keys, guestLimits(settings), randomBytes, log);
+  closers.push(() => guests.close());
+  const accounts = new Accounts(guests);
+  const machines = new Machines({
+    driver,
+    store: new RecordStore(settings.POSTERN_HOST_STATE),
+    accounts,
+    capacity: settings.POSTERN_HOST_CAPACITY,
+    ready: { timeoutMs: settings.POSTERN_WAKE_TIMEOUT_MS, pollMs: settings.POSTERN_WAKE_POLL_MS },
+    sshPort: options.guestSshPort ?? 22,
+    clock,
+    randomBytes,
+    log,
+    report,
+  });
+  await machines.restore();
+
+  const gate = new Gate(() => (closing ? null : (membership?.verifier ?? null)));
+  const tunnels = new Tunnels({
+    gate,
+    machines,
+    accounts,
+    keys,
+    sessions: new LiveSessions(),
+    clock,
+    log,
+    limits: {
+      perVm: settings.POSTERN_VM_TUNNELS,
+      connectTimeoutMs: settings.POSTERN_TUNNEL_CONNECT_TIMEOUT_MS,
+      keepaliveMs: settings.POSTERN_TUNNEL_KEEPALIVE_MS,
+    },
+  });
+  const app = createHostApp({
+    gate,
+    machines,
+    exec: new Exec(accounts, execLimits(settings), randomBytes),
+    files: new Files(accounts, { maxBytes: settings.POSTERN_FILE_BYTES, randomBytes }),
+    jsonBytes: settings.POSTERN_HOST_JSON_BYTES,
+    log,
+  });
+  const server = createAdaptorServer({ fetch: app.fetch, serverOptions: httpOptions(settings) }) as Server;
+  server.on("connect", (request, socket, head) => {
+    // Always a socket where the server speaks plain HTTP; Node types it wider for servers of other streams.
+    if (socket instanceof Socket) void tunnels.handle(request, socket, head);
+    else socket.destroy();
+  });
+  const url = await listen(server, settings);
+  closers.push(async () => {
+    closing = true;
+    const closed = new Promise((resolve) => server.close(resolve));
+    for (const machine of machines.all()) machine.release();
+    tunnels.close();
+    const cut = setTimeout(() => server.closeAllConnections(), settings.POSTERN_CLOSE_GRACE_MS);
+    server.closeIdleConnections();
+    await closed;
+    clearTimeout(cut);
+  });
+
+  const reportAll = () => {
+    for (const machine of machines.all()) report(machine.vmId, machine.status());
+  };
+  membership = await joinRegion({
+    edgeUrl: settings.POSTERN_EDGE_URL,
+    serviceKey,
+    hello: {
+      type: "hello",
+      role: "host",
+      id,
+      url,
+      driver: driver.name,
+      version: manifest.version,
+      capacity: settings.POSTERN_HOST_CAPACITY,
+    },
+    audience: () => hostAudience(id),
+    clock,
+    log,
+    onWelcome: reportAll,
+    ...(signal === undefined ? {} : { signal }),
+  });
+  // The first welcome came before there was a membership to report through.
+  reportAll();
+  // Runs between `driver.close` and leaving: closers run backwards.
+  closers.splice(1, 0, () => {
+    for (const machine of machines.all()) machine.noteStopped();
+  });
+  log.info("host serves", { id, url, driver: driver.name });
+  return { id, url, close: closeAll };
+}
+
+function guestLimits(settings: HostSettings) {
+  return {
+    timeoutMs: settings.POSTERN_GUEST_LOGIN_TIMEOUT_MS,
+    keepaliveMs: settings.POSTERN_GUEST_KEEPALIVE_MS,
+    idleMs: settings.POSTERN_GUEST_IDLE_MS,
+    channels: settings.POSTERN_GUEST_CHANNELS,
+    operations: settings.POSTERN_VM_OPERATIONS,
+    waiting: settings.POSTERN_VM_WAITING,
+  };
+}
+
+function execLimits(settings: HostSettings) {
+  return {
+    timeoutMs: settings.POSTERN_EXEC_TIMEOUT_MS,
+    maxTimeoutMs: settings.POSTERN_EXEC_MAX_TIMEOUT_MS,
+    outputBytes: settings.POSTERN_EXEC_OUTPUT_BYTES,
+    drainMs: settings.POSTERN_EXEC_DRAIN_MS,
+    killGraceMs: settings.POSTERN_EXEC_KILL_GRACE_MS,
+  };
+}
+
+function httpOptions(settings: HostSettings) {
+  return {
+    headersTimeout: settings.POSTERN_HEADERS_TIMEOUT_MS,
+    requestTimeout: settings.POSTERN_REQUEST_TIMEOUT_MS,
+    keepAliveTimeout: settings.POSTERN_HTTP_KEEPALIVE_MS,
+  };
+}
+
+async function listen(server: Server, settings: HostSettings): Promise<string> {
+  const { address, port } = listenAddress(settings.POSTERN_HOST_LISTEN);
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(port, address, () => {
+      server.off("error", reject);
+      resolve();
+    });
+  });
+  const bound = server.address() as AddressInfo;
+  const host = bound.family === "IPv6" ? `[${bound.address}]` : bound.address;
+  return settings.POSTERN_HOST_PUBLIC_URL ?? `http://${host}:${bound.port}`;
+}
+
+function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return work;
+  return new Promise((resolve, reject) => {
+    const give = () => reject(new Error("the start was given up"));
+    if (signal.aborted) give();
+    signal.addEventListener("abort", give, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener("abort", give));
+  });
+}

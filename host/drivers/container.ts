@@ -1,0 +1,211 @@
+import { createHash } from "node:crypto";
+import type { Clock } from "../../protocol/bytes.ts";
+import type { Log } from "../../service/log.ts";
+import { type Driver, DriverError, type Machine, type MachineSpec, type Progress, type SeedFile } from "../driver.ts";
+import { AddressBook } from "../network/address-book.ts";
+import { GuestNetwork } from "../network/guest-network.ts";
+import { type ContainerSettings, DEFAULT_CONTAINER_SETTINGS } from "./container-settings.ts";
+import { Engine, type EngineMachine } from "./engine.ts";
+import { ensureGuestImage, sharedImageStore } from "./guest-image.ts";
+import { claimHome } from "./home-claim.ts";
+import { removeEngineLeftovers } from "./leftovers.ts";
+import { ownLimits, type PodmanHome, podmanHome, writePodmanConfig } from "./podman-home.ts";
+import { PodmanService } from "./podman-service.ts";
+
+export interface ContainerDriverOptions {
+  /** Where this host agent keeps its machines' disks and its network's address; one agent at a time. */
+  readonly stateDir: string;
+  /** Where the guest image is built and kept, for every agent of this machine. Disks made from it need it to stay. */
+  readonly cacheDir: string;
+  readonly log: Log;
+  readonly settings?: ContainerSettings;
+  readonly clock?: Clock;
+}
+
+/** Machines as containers of a podman of our own, each with a real userland, an address and an sshd. Needs root. */
+export function createContainerDriver(options: ContainerDriverOptions): Driver {
+  return new ContainerDriver(options);
+}
+
+/** What exists between `open` and `close`. */
+interface Opened {
+  readonly home: PodmanHome;
+  readonly image: string;
+  readonly service: PodmanService;
+  readonly engine: Engine;
+  readonly network: GuestNetwork;
+  readonly addresses: AddressBook;
+}
+
+class ContainerDriver implements Driver {
+  readonly name = "container";
+  readonly #options: ContainerDriverOptions;
+  readonly #settings: ContainerSettings;
+  readonly #clock: Clock;
+  #opened: Opened | null = null;
+
+  constructor(options: ContainerDriverOptions) {
+    this.#options = options;
+    this.#settings = options.settings ?? DEFAULT_CONTAINER_SETTINGS;
+    this.#clock = options.clock ?? Date.now;
+  }
+
+  async open(progress: Progress): Promise<void> {
+    const { stateDir, cacheDir, log } = this.#options;
+    const settings = this.#settings;
+    const home = await podmanHome(stateDir);
+    const image = await ensureGuestImage(cacheDir, progress);
+    await claimHome(home);
+    await writePodmanConfig(home, sharedImageStore(cacheDir), settings);
+    const service = new PodmanService(home, log);
+    const engine = new Engine(home, settings, await ownLimits());
+    await service.open(() => engine.ping(), settings.engineReadyMs);
+    try {
+      const network = await GuestNetwork.open(home.tag, stateDir, settings.network);
+      const addresses = new AddressBook(network.network);
+      this.#opened = { home, image, service, engine, network, addresses };
+      await this.#adopt(this.#opened);
+    } catch (error) {
+      this.#opened = null;
+      await service.close();
+      throw error;
+    }
+  }
+
+  get gatewayAddress(): string {
+    return this.#use().network.gateway;
+  }
+
+  routeMetadata(port: number): Promise<void> {
+    return this.#use().network.routeMetadata(port);
+  }
+
+  vmAtAddress(address: string): string | null {
+    return this.#opened?.addresses.vmAt(address) ?? null;
+  }
+
+  async list(): Promise<readonly Machine[]> {
+    return (await this.#use().engine.list()).flatMap((machine) => asMachine(machine) ?? []);
+  }
+
+  async inspect(vmId: string): Promise<Machine | null> {
+    return asMachine(await this.#use().engine.inspect(vmId));
+  }
+
+  async create(spec: MachineSpec): Promise<Machine> {
+    const { engine, image, network, addresses } = this.#use();
+    const { vmId } = spec;
+    const found = await engine.inspect(vmId);
+    if (found !== null && found.state !== "new") return this.start(vmId);
+    // Its maker was interrupted, perhaps before the seed files were in: it holds nothing worth keeping.
+    if (found !== null) await engine.remove(vmId);
+    const address = addresses.assign(vmId);
+    try {
+      const files = [...systemFiles(vmId, network.nameservers), ...spec.files];
+      await engine.create({ vmId, address, image, files }, Math.floor(this.#clock() / 1000));
+      return await this.#boot(vmId);
+    } catch (error) {
+      await this.delete(vmId).catch((failed: unknown) => {
+        this.#options.log.error("a half-made machine could not be removed", { vmId, error: String(failed) });
+      });
+      throw error;
+    }
+  }
+
+  async start(vmId: string): Promise<Machine> {
+    const { engine } = this.#use();
+    const machine = await this.#find(vmId);
+    if (machine.state === "running") return machine;
+    if (machine.state === "stopped") return this.#boot(vmId);
+    await engine.unpause(vmId);
+    return { ...machine, state: "running" };
+  }
+
+  async pause(vmId: string): Promise<Machine> {
+    const machine = await this.#find(vmId);
+    if (machine.state !== "running") return machine;
+    await this.#use().engine.pause(vmId);
+    return { ...machine, state: "paused" };
+  }
+
+  async stop(vmId: string): Promise<Machine> {
+    const { engine } = this.#use();
+    const machine = await this.#find(vmId);
+    // A frozen guest cannot hear that it should end.
+    if (machine.state === "paused") await engine.unpause(vmId);
+    if (machine.state !== "stopped") await engine.stop(vmId);
+    return { ...machine, state: "stopped" };
+  }
+
+  async delete(vmId: string): Promise<void> {
+    const { engine, network, addresses } = this.#use();
+    const machine = await engine.inspect(vmId);
+    if (machine?.state === "paused") await engine.unpause(vmId);
+    await engine.remove(vmId);
+    if (machine !== null) await network.detach(machine.address);
+    addresses.release(vmId);
+  }
+
+  async close(): Promise<void> {
+    if (this.#opened === null) return;
+    const { home, engine, service, network } = this.#opened;
+    const { log } = this.#options;
+    try {
+      const machines = (await engine.list()).filter((machine) => machine.state === "running" || machine.state === "paused");
+      await Promise.all(machines.map((machine) => this.stop(machine.vmId)));
+    } catch (error) {
+      log.error("a machine did not stop and is killed", { error: String(error) });
+    }
+    this.#opened = null;
+    await service.close();
+    await removeEngineLeftovers(home, this.#settings.settleMs);
+    await network.close();
+  }
+
+  async #boot(vmId: string): Promise<Machine> {
+    const { engine, network } = this.#use();
+    await engine.start(vmId);
+    const machine = await engine.inspect(vmId);
+    if (machine === null || machine.pid === 0) throw new DriverError("engine", `${vmId} ended as soon as it was started`);
+    await network.attach(machine.address, machine.pid);
+    return { vmId, address: machine.address, state: "running" };
+  }
+
+  /** Takes over the machines that are there: those that run keep running, those that never ran are removed. */
+  async #adopt({ engine, network, addresses }: Opened): Promise<void> {
+    for (const { vmId, address, state } of await engine.list()) {
+      if (state === "new") {
+        await engine.remove(vmId);
+        continue;
+      }
+      addresses.restore(vmId, address);
+      if (state === "stopped") continue;
+      const pid = (await engine.inspect(vmId))?.pid ?? 0;
+      if (pid !== 0) await network.attach(address, pid);
+    }
+  }
+
+  async #find(vmId: string): Promise<Machine> {
+    const machine = await this.inspect(vmId);
+    if (machine === null) throw new DriverError("no-such-machine", `there is no machine ${vmId}`);
+    return machine;
+  }
+
+  #use(): Opened {
+    if (this.#opened === null) throw new DriverError("engine", "the container driver is not open");
+    return this.#opened;
+  }
+}
+
+function asMachine(machine: EngineMachine | null): Machine | null {
+  if (machine === null || machine.state === "new") return null;
+  return { vmId: machine.vmId, address: machine.address, state: machine.state };
+}
+
+/** What every guest has: its resolvers, and a machine id that is its own without being random. */
+function systemFiles(vmId: string, nameservers: readonly string[]): readonly SeedFile[] {
+  return [
+    { path: "/etc/resolv.conf", mode: 0o644, content: nameservers.map((address) => `nameserver ${address}\n`).join("") },
+    { path: "/etc/machine-id", mode: 0o444, content: `${createHash("sha256").update(vmId).digest("hex").slice(0, 32)}\n` },
+  ];
+}

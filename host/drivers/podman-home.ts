@@ -1,0 +1,97 @@
+import { mkdir, readFile, realpath, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { agentTag } from "../network/addressing.ts";
+import type { ContainerSettings } from "./container-settings.ts";
+
+/**
+ * Where one host agent's podman keeps everything, so that two agents on a machine never meet. Disks are under the state
+ * directory. What must not outlive a boot is under `/run`, where paths are short: podman refuses a run root of over 50
+ * characters and a socket's path holds 107.
+ */
+export interface PodmanHome {
+  readonly tag: string;
+  readonly diskDir: string;
+  readonly runDir: string;
+  readonly socket: string;
+  readonly serviceLog: string;
+  readonly cgroupParent: string;
+  /** Environment in which any podman command acts on this home. */
+  readonly env: NodeJS.ProcessEnv;
+}
+
+/** Says where an agent's podman lives. Makes the state directory, and nothing else. */
+export async function podmanHome(stateDir: string): Promise<PodmanHome> {
+  await mkdir(stateDir, { recursive: true });
+  const tag = agentTag(await realpath(stateDir));
+  const runDir = `/run/postern/${tag}`;
+  return {
+    tag,
+    diskDir: join(await realpath(stateDir), "containers"),
+    runDir,
+    socket: join(runDir, "podman.sock"),
+    serviceLog: join(runDir, "podman.log"),
+    cgroupParent: `/postern-${tag}`,
+    env: {
+      PATH: process.env.PATH ?? "/usr/sbin:/usr/bin:/sbin:/bin",
+      CONTAINERS_CONF: join(runDir, "containers.conf"),
+      CONTAINERS_STORAGE_CONF: join(runDir, "storage.conf"),
+    },
+  };
+}
+
+/** Writes podman's configuration. */
+export async function writePodmanConfig(home: PodmanHome, imageStore: string, settings: ContainerSettings): Promise<void> {
+  await mkdir(home.runDir, { recursive: true, mode: 0o700 });
+  await mkdir(home.diskDir, { recursive: true, mode: 0o700 });
+  const quoted = JSON.stringify;
+  await writeFile(
+    join(home.runDir, "storage.conf"),
+    `[storage]
+driver = "overlay"
+graphroot = ${quoted(join(home.diskDir, "storage"))}
+runroot = ${quoted(join(home.runDir, "run"))}
+[storage.options]
+additionalimagestores = [${quoted(imageStore)}]
+`,
+  );
+  // runc: the one runtime that takes hybrid cgroups too. File locks: podman's shared-memory ones are one set a machine.
+  await writeFile(
+    join(home.runDir, "containers.conf"),
+    `[containers]
+no_hosts = true
+log_driver = "k8s-file"
+log_size_max = ${settings.guestLogBytes}
+default_sysctls = ["net.ipv4.ping_group_range=0 2147483647"]
+[engine]
+tmp_dir = ${quoted(join(home.runDir, "tmp"))}
+static_dir = ${quoted(join(home.diskDir, "static"))}
+volume_path = ${quoted(join(home.diskDir, "volumes"))}
+lock_type = "file"
+events_logger = "none"
+cgroup_manager = "cgroupfs"
+runtime = "runc"
+[network]
+network_config_dir = ${quoted(join(home.diskDir, "networks"))}
+`,
+  );
+}
+
+/** Limits of this process that a container may not exceed unless the process may raise its own (CAP_SYS_RESOURCE). */
+export interface OwnLimits {
+  readonly openFiles: number;
+  readonly processes: number;
+}
+
+const CAP_SYS_RESOURCE = 24n;
+
+/** The limits to pass on, or null where the kernel lets this process set any. */
+export async function ownLimits(): Promise<OwnLimits | null> {
+  const effective = /^CapEff:\s*([0-9a-f]+)/m.exec(await readFile("/proc/self/status", "utf8"))?.[1] ?? "0";
+  if ((BigInt(`0x${effective}`) >> CAP_SYS_RESOURCE) & 1n) return null;
+  const limits = await readFile("/proc/self/limits", "utf8");
+  const hard = (name: string) => {
+    const value = new RegExp(`^${name}\\s+\\S+\\s+(\\S+)`, "m").exec(limits)?.[1] ?? "unlimited";
+    return value === "unlimited" ? Number.MAX_SAFE_INTEGER : Number(value);
+  };
+  return { openFiles: hard("Max open files"), processes: hard("Max processes") };
+}

@@ -1,0 +1,213 @@
+import type { Clock } from "../protocol/bytes.ts";
+import { failure, type Result, success } from "../protocol/failures.ts";
+import type { MachineState } from "../protocol/feed.ts";
+import type { MachineStatus } from "../protocol/host-api.ts";
+import type { Log } from "../service/log.ts";
+import { type Driver, DriverError, type DriverState, type Machine } from "./driver.ts";
+import { type ReadyLimits, type SshAddress, sshdAnswers } from "./sshd-ready.ts";
+import { SerialQueue, SingleFlight } from "./wake.ts";
+
+/** A machine that runs, for as long as `down` has not aborted. */
+export interface Running {
+  readonly ssh: SshAddress;
+  /** Aborts when the machine is stopped, suspended, deleted or found dead: whatever talks to it must end. */
+  readonly down: AbortSignal;
+}
+
+export interface MachineParts {
+  readonly driver: Driver;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly ready: ReadyLimits;
+  /** Port of the guests' sshd; 22 but in tests. */
+  readonly sshPort: number;
+  /** Told of every change of state, in order; `at` strictly rises. */
+  readonly onState: (vmId: string, status: MachineStatus) => void;
+}
+
+const STATE_OF_DRIVER = { running: "running", paused: "suspended", stopped: "stopped" } as const satisfies Record<
+  DriverState,
+  MachineState
+>;
+
+/**
+ * One VM on this host: its state, its life cycle one step at a time, and its wake, once for any number of callers.
+ * `hostKey` is the guest's SSH host key line, which everybody who connects pins.
+ */
+export class ManagedMachine {
+  readonly vmId: string;
+  readonly hostKey: string;
+  readonly #parts: MachineParts;
+  readonly #log: Log;
+  readonly #queue = new SerialQueue();
+  readonly #wake = new SingleFlight<Result<Running>>();
+  #state: MachineState;
+  #at: number;
+  #running: { readonly value: Running; readonly stop: AbortController } | null = null;
+
+  /** `state`: what the driver says now; `missing` for a machine that is yet to be made. */
+  constructor(vmId: string, hostKey: string, state: DriverState | "missing", parts: MachineParts) {
+    this.vmId = vmId;
+    this.hostKey = hostKey;
+    this.#parts = parts;
+    this.#log = parts.log.child({ vm: vmId });
+    // A machine that already runs was left by an earlier agent: the first wake looks at it before it is trusted.
+    this.#state = state === "missing" ? "missing" : STATE_OF_DRIVER[state];
+    this.#at = parts.clock();
+  }
+
+  status(): MachineStatus {
+    return { state: this.#state, at: this.#at };
+  }
+
+  /** Makes the machine and waits for its sshd. */
+  create(make: () => Promise<Machine>): Promise<Result<Running>> {
+    return this.#wake.run(() => this.#queue.run(() => this.#bringUp(make)));
+  }
+
+  /** The running machine: at once when it runs, else after one start that every caller of the moment shares. */
+  async wake(): Promise<Result<Running>> {
+    if (this.#running !== null) return success(this.#running.value);
+    return this.#wake.run(() => this.#queue.run(() => this.#wakeNow()));
+  }
+
+  /** Keeps memory, frees the processor. A machine that is stopped cannot be suspended. */
+  suspend(): Promise<Result<MachineStatus>> {
+    return this.#queue.run(async () => {
+      if (this.#state === "missing") return this.#gone();
+      if (this.#state === "stopped") return failure("vm-not-running", "The VM is stopped; only a running VM can be suspended.");
+      if (this.#state === "suspended") return success(this.status());
+      return this.#takeDown("suspend", "suspending", () => this.#parts.driver.pause(this.vmId));
+    });
+  }
+
+  /** Ends the machine; its disk stays. */
+  stop(): Promise<Result<MachineStatus>> {
+    return this.#queue.run(async () => {
+      if (this.#state === "missing") return this.#gone();
+      if (this.#state === "stopped") return success(this.status());
+      return this.#takeDown("stop", null, () => this.#parts.driver.stop(this.vmId));
+    });
+  }
+
+  /** Deletes machine and disk. Repeating it is success. */
+  delete(): Promise<Result<MachineStatus>> {
+    return this.#queue.run(() =>
+      this.#takeDown("delete", null, async () => {
+        await this.#parts.driver.delete(this.vmId);
+        return null;
+      }),
+    );
+  }
+
+  /** Asks the driver whether the machine still runs, after somebody failed to reach it. True: it does. */
+  stillRuns(): Promise<boolean> {
+    return this.#queue.run(async () => {
+      if (this.#running === null) return false;
+      const state = await this.#look();
+      if (state === "running") return true;
+      this.#log.warn("machine went down by itself", { state });
+      this.#down();
+      this.#become(state);
+      return false;
+    });
+  }
+
+  /** Marks the machine down without touching it: the host is closing and its driver stops every machine. */
+  release(): void {
+    this.#down();
+  }
+
+  /** The driver has stopped the machine with all others. */
+  noteStopped(): void {
+    if (this.#state !== "missing") this.#become("stopped");
+  }
+
+  async #wakeNow(): Promise<Result<Running>> {
+    if (this.#running !== null) return success(this.#running.value);
+    if (this.#state === "missing") return this.#gone();
+    return this.#bringUp(() => this.#parts.driver.start(this.vmId));
+  }
+
+  async #bringUp(start: () => Promise<Machine>): Promise<Result<Running>> {
+    const { ready, sshPort } = this.#parts;
+    const before = performance.now();
+    this.#become("starting");
+    let machine: Machine;
+    try {
+      machine = await start();
+    } catch (error) {
+      this.#log.error("machine did not start", { error: describe(error) });
+      this.#become(isNoSuchMachine(error) ? "missing" : await this.#look());
+      return failure("vm-start-failed", "The VM could not be started. Try again; if it stays so, the host needs care.");
+    }
+    const ssh = { host: machine.address, port: sshPort };
+    if (!(await sshdAnswers(ssh, ready))) {
+      this.#log.error("machine runs but its sshd does not answer", { waitedMs: ready.timeoutMs });
+      this.#become(await this.#look());
+      return failure(
+        "vm-start-timeout",
+        `The VM's sshd did not answer within ${Math.round(ready.timeoutMs / 1000)} s of its start.`,
+      );
+    }
+    const stop = new AbortController();
+    this.#running = { value: { ssh, down: stop.signal }, stop };
+    this.#become("running");
+    this.#log.info("machine runs", { ms: Math.round(performance.now() - before) });
+    return success(this.#running.value);
+  }
+
+  async #takeDown(
+    what: "suspend" | "stop" | "delete",
+    meanwhile: MachineState | null,
+    act: () => Promise<Machine | null>,
+  ): Promise<Result<MachineStatus>> {
+    if (meanwhile !== null) this.#become(meanwhile);
+    this.#down();
+    try {
+      const machine = await act();
+      this.#become(machine === null ? "missing" : STATE_OF_DRIVER[machine.state]);
+      return success(this.status());
+    } catch (error) {
+      this.#log.error(`could not ${what} machine`, { error: describe(error) });
+      this.#become(isNoSuchMachine(error) ? "missing" : await this.#look());
+      return this.#state === "missing"
+        ? this.#gone()
+        : failure("host-unavailable", `The host could not ${what} the VM. Try again.`);
+    }
+  }
+
+  async #look(): Promise<MachineState> {
+    try {
+      const machine = await this.#parts.driver.inspect(this.vmId);
+      return machine === null ? "missing" : STATE_OF_DRIVER[machine.state];
+    } catch (error) {
+      this.#log.error("driver did not answer", { error: describe(error) });
+      return "stopped";
+    }
+  }
+
+  #gone(): Result<never> {
+    return failure("vm-not-found", "The VM's machine no longer exists on its host.");
+  }
+
+  #down(): void {
+    this.#running?.stop.abort();
+    this.#running = null;
+  }
+
+  #become(state: MachineState): void {
+    if (state === this.#state) return;
+    this.#state = state;
+    this.#at = Math.max(this.#parts.clock(), this.#at + 1);
+    this.#parts.onState(this.vmId, this.status());
+  }
+}
+
+function isNoSuchMachine(error: unknown): boolean {
+  return error instanceof DriverError && error.code === "no-such-machine";
+}
+
+function describe(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,51 @@
+import { platformRandomBytes } from "../protocol/bytes.ts";
+import { type Log, processLog } from "../service/log.ts";
+import { startHostAgent } from "./agent.ts";
+import type { Driver } from "./driver.ts";
+import { type HostSettings, readHostSettings } from "./settings.ts";
+
+/**
+ * Runs a host agent until SIGTERM or SIGINT, then closes it and resolves. Writes JSON lines for a supervisor on standard
+ * output: `{"progress":"…"}` while it starts and `{"ready":true,"url":"…"}` once it serves. Logs go to standard error.
+ * Throws `SettingsError` for bad settings and whatever kept the agent from starting.
+ */
+export async function runHost(env: NodeJS.ProcessEnv): Promise<void> {
+  const settings = readHostSettings(env);
+  const log = processLog("host");
+  const stop = new AbortController();
+  for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => stop.abort());
+  const say = (line: object) => process.stdout.write(`${JSON.stringify(line)}\n`);
+  try {
+    const agent = await startHostAgent({
+      settings,
+      driver: await loadDriver(settings, log),
+      log,
+      clock: Date.now,
+      randomBytes: platformRandomBytes,
+      progress: (progress) => say({ progress }),
+      signal: stop.signal,
+    });
+    say({ ready: true, url: agent.url });
+    await aborted(stop.signal);
+    log.info("host stops");
+    await agent.close();
+  } catch (error) {
+    // A start that was given up because it was told to is no failure.
+    if (!stop.signal.aborted) throw error;
+  }
+}
+
+/** Loads only the driver that is used: another's libraries need not be there. */
+async function loadDriver(settings: HostSettings, log: Log): Promise<Driver> {
+  switch (settings.POSTERN_DRIVER) {
+    case "container": {
+      const { createContainerDriver } = await import("./drivers/container.ts");
+      return createContainerDriver({ stateDir: settings.POSTERN_HOST_STATE, cacheDir: settings.POSTERN_CACHE, log });
+    }
+  }
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+}

@@ -1,0 +1,167 @@
+import type { IncomingMessage } from "node:http";
+import { STATUS_CODES } from "node:http";
+import { connect, type Socket } from "node:net";
+import type { Clock } from "../protocol/bytes.ts";
+import { type Failure, failure, type Result, success } from "../protocol/failures.ts";
+import { HOST_KEY_HEADER, SSH_KEY_HEADER, TRACE_HEADER } from "../protocol/headers.ts";
+import type { Log } from "../service/log.ts";
+import { parseSshPublicKey } from "../service/ssh-keys.ts";
+import type { Accounts } from "./accounts.ts";
+import { failureStatus } from "./answers.ts";
+import type { Admission, Gate } from "./gate.ts";
+import type { PublishedKeys } from "./keys.ts";
+import type { ManagedMachine, Running } from "./machine.ts";
+import type { Machines } from "./machines.ts";
+import type { LiveSessions } from "./sessions.ts";
+import { splice } from "./splice.ts";
+import { traceOf } from "./trace.ts";
+
+export interface TunnelLimits {
+  /** Tunnels into one VM at once. */
+  readonly perVm: number;
+  /** Longest wait for the guest's sshd to accept, in milliseconds. */
+  readonly connectTimeoutMs: number;
+  /** TCP keepalive of both legs, in milliseconds. */
+  readonly keepaliveMs: number;
+}
+
+export interface TunnelParts {
+  readonly gate: Gate;
+  readonly machines: Machines;
+  readonly accounts: Accounts;
+  readonly keys: PublishedKeys;
+  readonly sessions: LiveSessions;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly limits: TunnelLimits;
+}
+
+interface Opened {
+  readonly admission: Admission;
+  readonly machine: ManagedMachine;
+  readonly running: Running;
+  readonly guest: Socket;
+  readonly withdraw: () => void;
+}
+
+/**
+ * SSH tunnels: `CONNECT <vm>:22` (RFC 9110 section 9.3.6). The ticket's Linux user and the forwarder's key are admitted by
+ * the guest for a minute, then bytes flow both ways untouched. Whatever goes wrong before that is an HTTP answer.
+ */
+export class Tunnels {
+  readonly #parts: TunnelParts;
+  readonly #sockets = new Set<Socket>();
+
+  constructor(parts: TunnelParts) {
+    this.#parts = parts;
+  }
+
+  /** Handles Node's `connect` event. `head`: bytes that came right behind the request. */
+  async handle(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
+    const trace = traceOf(request.headers[TRACE_HEADER]);
+    const log = this.#parts.log.child({ trace, op: "ssh" });
+    this.#sockets.add(socket);
+    socket.on("close", () => this.#sockets.delete(socket));
+    socket.on("error", (error) => log.info("tunnel peer broke", { error: error.message }));
+    socket.setTimeout(0);
+    try {
+      const opened = await this.#open(request, log);
+      if (opened.ok) this.#start(opened.value, socket, head, trace, log);
+      else refuse(socket, opened.failure, trace);
+    } catch (error) {
+      log.error("tunnel failed", { error: String(error) });
+      refuse(socket, failure("internal", "The host failed. The trace id names the failure in its log.").failure, trace);
+    }
+  }
+
+  /** Cuts every tunnel. */
+  close(): void {
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  async #open(request: IncomingMessage, log: Log): Promise<Result<Opened>> {
+    const { gate, machines, accounts, keys, sessions, limits } = this.#parts;
+    const vmId = /^([^:]*):22$/.exec(request.url ?? "")?.[1];
+    if (vmId === undefined) return failure("bad-request", "A tunnel leads to <vm>:22 only.");
+    const admission = await gate.admit(request.headers["proxy-authorization"], { vmId, operation: "ssh" }, log);
+    if (!admission.ok) return admission;
+    const { claims, linuxUser } = admission.value;
+    const header = request.headers[SSH_KEY_HEADER];
+    const key = typeof header === "string" ? parseSshPublicKey(header) : null;
+    if (key === null) return failure("bad-request", `${SSH_KEY_HEADER} must be one ssh-ed25519 public key.`);
+    if (claims.cnf !== undefined && claims.cnf.ssh !== key.fingerprint) {
+      log.warn("ticket refused", { reason: "confirmation" });
+      return failure("ticket-refused", "The ticket was refused.");
+    }
+    const machine = machines.find(vmId);
+    if (!machine.ok) return machine;
+    if (sessions.count(vmId) >= limits.perVm) return failure("vm-busy", "Too many SSH connections to this VM are open.");
+    const account = await accounts.requireLogin(machine.value, linuxUser);
+    if (!account.ok) return account;
+    const reached = await this.#reach(machine.value);
+    if (!reached.ok) return reached;
+    const withdraw = keys.publish(vmId, linuxUser, key.line);
+    return success({ admission: admission.value, machine: machine.value, withdraw, ...reached.value });
+  }
+
+  async #reach(machine: ManagedMachine): Promise<Result<{ running: Running; guest: Socket }>> {
+    // Twice: a machine that died by itself is noticed by the first try and woken by the second.
+    for (let attempt = 1; ; attempt += 1) {
+      const running = await machine.wake();
+      if (!running.ok) return running;
+      const guest = await dial(running.value, this.#parts.limits.connectTimeoutMs);
+      if (guest !== null) return success({ running: running.value, guest });
+      if (attempt === 2 || (await machine.stillRuns())) return failure("host-unavailable", "The VM's sshd could not be reached.");
+    }
+  }
+
+  #start({ admission, machine, running, guest, withdraw }: Opened, socket: Socket, head: Buffer, trace: string, log: Log): void {
+    const { sessions, clock, limits } = this.#parts;
+    const { sub, epoch, cred } = admission.claims;
+    const { vmId } = machine;
+    const { linuxUser } = admission;
+    const end = sessions.add({ vmId, linuxUser, subject: sub, epoch, credentialId: cred, since: clock() });
+    log.info("tunnel opened", { vm: vmId, user: linuxUser, sub, cred });
+    socket.write(`HTTP/1.1 200 OK\r\n${HOST_KEY_HEADER}: ${machine.hostKey}\r\n${TRACE_HEADER}: ${trace}\r\n\r\n`);
+    if (head.length > 0) guest.write(head);
+    splice(socket, guest, { down: running.down, keepaliveMs: limits.keepaliveMs }, () => {
+      end();
+      withdraw();
+      log.info("tunnel closed", { vm: vmId });
+    });
+  }
+}
+
+function dial(running: Running, timeoutMs: number): Promise<Socket | null> {
+  return new Promise((resolve) => {
+    const guest = connect({ ...running.ssh, allowHalfOpen: true, noDelay: true });
+    const failed = () => {
+      guest.destroy();
+      resolve(null);
+    };
+    const timer = setTimeout(failed, timeoutMs);
+    guest.once("error", failed);
+    guest.once("connect", () => {
+      clearTimeout(timer);
+      guest.off("error", failed);
+      resolve(guest);
+    });
+    guest.once("close", () => clearTimeout(timer));
+  });
+}
+
+function refuse(socket: Socket, refusal: Failure, trace: string): void {
+  const body = JSON.stringify(refusal);
+  const status = failureStatus(refusal);
+  socket.end(
+    [
+      `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? "Error"}`,
+      "content-type: application/json",
+      `content-length: ${Buffer.byteLength(body)}`,
+      `${TRACE_HEADER}: ${trace}`,
+      "connection: close",
+      "",
+      body,
+    ].join("\r\n"),
+  );
+}

@@ -1,0 +1,158 @@
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import ssh2 from "ssh2";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { attachLeg, type PacketLeg, Ssh2Moved, socketOf } from "../../forwarder/packet-leg.ts";
+import { disconnectMessage } from "../../forwarder/ssh-messages.ts";
+import { platformRandomBytes } from "../../protocol/bytes.ts";
+import { generateSshKeyPair } from "../../service/ssh-keys.ts";
+
+/** Two ends of one real ssh2 connection, both hooked. */
+interface Pair {
+  readonly server: PacketLeg;
+  readonly client: PacketLeg;
+  readonly serverSsh: ssh2.Connection;
+  readonly clientSsh: ssh2.Client;
+  readonly atServer: Buffer[];
+  readonly atClient: Buffer[];
+  readonly serverSocket: Socket;
+  close(): void;
+}
+
+const hostKey = generateSshKeyPair(platformRandomBytes).privateKey;
+let pair: Pair;
+beforeEach(async () => {
+  pair = await connectPair();
+});
+afterEach(() => pair.close());
+
+test("the version of ssh2 is the one whose private fields this was written for", () => {
+  const path = createRequire(import.meta.url).resolve("ssh2/package.json");
+  expect(JSON.parse(readFileSync(path, "utf8"))).toMatchObject({ version: "1.17.0" });
+});
+
+test("a connection without the private fields is refused loudly", () => {
+  expect(() => attachLeg({}, pair.serverSocket, () => undefined)).toThrow(Ssh2Moved);
+  expect(() => attachLeg({ _protocol: { _onPayload: () => undefined } }, pair.serverSocket, () => undefined)).toThrow(Ssh2Moved);
+});
+
+test("the socket of a connection is found, and nothing else taken for one", () => {
+  expect(socketOf(pair.serverSsh)).toBe(pair.serverSocket);
+  expect(socketOf({})).toBeNull();
+  expect(socketOf({ _sock: {} })).toBeNull();
+});
+
+test("ssh2 sends no keepalive requests of its own to a client", () => {
+  expect(ssh2.Server.KEEPALIVE_CLIENT_INTERVAL).toBe(0);
+});
+
+test("a payload of types 80 to 127 arrives at the other leg byte for byte, and ssh2 sees none of it", async () => {
+  const payloads = [80, 90, 94, 98, 100, 127].map((type) => Buffer.of(type, 0, 255, 13, 10, type));
+  for (const payload of payloads) pair.client.send(payload);
+  await expect.poll(() => pair.atServer).toEqual(payloads);
+  for (const payload of payloads) pair.server.send(payload);
+  await expect.poll(() => pair.atClient).toEqual(payloads);
+});
+
+test("payloads sent during a key exchange arrive after it, in order, and count as unsent", async () => {
+  const rekeyed = once(pair.clientSsh, "handshake");
+  rekey(pair.serverSsh);
+  const payloads = Array.from({ length: 50 }, (_, index) => Buffer.concat([Buffer.of(94, index), Buffer.alloc(1000, index)]));
+  for (const payload of payloads) pair.server.send(payload);
+  expect(pair.server.unsentBytes).toBeGreaterThanOrEqual(50 * 1002);
+  for (const payload of payloads) pair.client.send(payload);
+  await rekeyed;
+  await expect.poll(() => pair.atClient).toEqual(payloads);
+  await expect.poll(() => pair.atServer).toEqual(payloads);
+  await expect.poll(() => pair.server.unsentBytes).toBe(0);
+});
+
+test("who waits for everything to be sent is called after a key exchange too", async () => {
+  rekey(pair.serverSsh);
+  pair.server.send(Buffer.of(94, 1));
+  await new Promise<void>((resolve) => pair.server.onceSent(resolve));
+  await expect.poll(() => pair.atClient).toEqual([Buffer.of(94, 1)]);
+});
+
+test("who waits for everything to be sent is called even when little was sent", async () => {
+  pair.server.send(Buffer.of(94));
+  await new Promise<void>((resolve) => pair.server.onceSent(resolve));
+  expect(pair.server.unsentBytes).toBe(0);
+});
+
+test("a description sent in the middle of a key exchange reaches the peer before the end", async () => {
+  const failed = once(pair.clientSsh, "error");
+  rekey(pair.serverSsh);
+  pair.server.sendNow(disconnectMessage(7, "because"));
+  pair.server.close(1000);
+  const [error] = await failed;
+  expect(String(error)).toContain("because");
+});
+
+test("sending on a leg that is closed does nothing", async () => {
+  pair.clientSsh.destroy();
+  await once(pair.serverSsh, "close");
+  expect(() => {
+    pair.server.send(Buffer.of(94));
+    pair.server.sendNow(disconnectMessage(7, "late"));
+    pair.server.close(10);
+  }).not.toThrow();
+});
+
+test("a paused leg hands over nothing until it is resumed", async () => {
+  pair.server.pause();
+  pair.client.send(Buffer.of(94, 7));
+  await new Promise<void>((resolve) => pair.client.onceSent(resolve));
+  expect(pair.atServer).toEqual([]);
+  pair.server.resume();
+  await expect.poll(() => pair.atServer).toEqual([Buffer.of(94, 7)]);
+});
+
+test("closing a leg destroys a peer that does not take the rest", async () => {
+  pair.clientSsh.removeAllListeners("error").on("error", () => undefined);
+  socketOf(pair.clientSsh)?.pause();
+  pair.server.send(Buffer.alloc(32_000, 94));
+  const closed = once(pair.serverSocket, "close");
+  pair.server.close(50);
+  await closed;
+});
+
+function rekey(connection: ssh2.Connection): void {
+  (connection as unknown as { rekey(): void }).rekey();
+}
+
+async function connectPair(): Promise<Pair> {
+  const atServer: Buffer[] = [];
+  const atClient: Buffer[] = [];
+  const sshServer = new ssh2.Server({ hostKeys: [hostKey] });
+  const listener = createServer((socket) => sshServer.injectSocket(socket));
+  await new Promise<void>((resolve) => listener.listen(0, "127.0.0.1", resolve));
+  const identified = new Promise<{ leg: PacketLeg; ssh: ssh2.Connection; socket: Socket }>((resolve, reject) => {
+    sshServer.on("connection", (ssh) => {
+      const socket = socketOf(ssh);
+      if (socket === null) {
+        reject(new Ssh2Moved("no socket"));
+        return;
+      }
+      ssh.on("authentication", (context) => context.accept());
+      ssh.on("error", () => undefined);
+      resolve({ leg: attachLeg(ssh, socket, (payload) => atServer.push(Buffer.from(payload))), ssh, socket });
+    });
+  });
+  const clientSsh = new ssh2.Client();
+  clientSsh.on("error", () => undefined);
+  const socket = connect((listener.address() as AddressInfo).port, "127.0.0.1");
+  const ready = once(clientSsh, "ready");
+  clientSsh.connect({ sock: socket, username: "anyone", authHandler: ["none"] });
+  const client = attachLeg(clientSsh, socket, (payload) => atClient.push(Buffer.from(payload)));
+  await ready;
+  const { leg, ssh, socket: serverSocket } = await identified;
+  const close = () => {
+    socket.destroy();
+    serverSocket.destroy();
+    listener.close();
+  };
+  return { server: leg, client, serverSsh: ssh, clientSsh, atServer, atClient, serverSocket, close };
+}

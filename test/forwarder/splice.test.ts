@@ -1,0 +1,101 @@
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { Splice } from "../../forwarder/splice.ts";
+import { MemoryLeg } from "./support/memory-leg.ts";
+
+const LIMITS = { wakeQueueBytes: 100, highWaterBytes: 100 };
+
+function open(): { splice: Splice; client: MemoryLeg; target: MemoryLeg } {
+  const client = new MemoryLeg();
+  return { splice: new Splice(client, LIMITS), client, target: new MemoryLeg() };
+}
+
+test("whatever is sent before and after the VM is there arrives whole and in order", () => {
+  const payloads = fc.array(fc.uint8Array({ minLength: 1, maxLength: 40 }));
+  fc.assert(
+    fc.property(payloads, payloads, (before, after) => {
+      const { splice, target } = open();
+      for (const payload of before) splice.fromClient(payload);
+      splice.join(target);
+      for (const payload of after) splice.fromClient(payload);
+      expect(target.sent).toEqual([...before, ...after].map((payload) => Buffer.from(payload)));
+    }),
+  );
+});
+
+test("what waits is a copy: the decipher may use its buffer again", () => {
+  const { splice, target } = open();
+  const reused = Buffer.of(94, 1, 2, 3);
+  splice.fromClient(reused);
+  reused.fill(0);
+  splice.join(target);
+  expect(target.sent).toEqual([Buffer.of(94, 1, 2, 3)]);
+});
+
+test("a client that sends more than the queue holds is paused until the VM has taken it", () => {
+  const { splice, client, target } = open();
+  splice.fromClient(Buffer.alloc(100, 94));
+  expect(client.paused).toBe(false);
+  splice.fromClient(Buffer.of(94));
+  expect(client.paused).toBe(true);
+  splice.join(target);
+  expect(client.paused).toBe(true);
+  target.drain();
+  expect(client.paused).toBe(false);
+});
+
+test("a side that sends faster than the other takes is paused, and only it", () => {
+  const { splice, client, target } = open();
+  splice.join(target);
+  target.drain();
+  splice.fromTarget(Buffer.alloc(101, 94));
+  expect([target.paused, client.paused]).toEqual([true, false]);
+  client.drain();
+  expect(target.paused).toBe(false);
+  splice.fromClient(Buffer.alloc(101, 94));
+  expect([target.paused, client.paused]).toEqual([false, true]);
+  target.drain();
+  expect(client.paused).toBe(false);
+});
+
+test("the VM's announcement of its host keys is dropped, and every other global request passes", () => {
+  const { splice, client, target } = open();
+  splice.join(target);
+  splice.fromTarget(globalRequest("hostkeys-00@openssh.com"));
+  expect(client.sent).toEqual([]);
+  splice.fromTarget(globalRequest("keepalive@openssh.com"));
+  expect(client.sent).toEqual([globalRequest("keepalive@openssh.com")]);
+});
+
+test("a client's own request of that name passes: only the VM's is about host keys", () => {
+  const { splice, target } = open();
+  splice.join(target);
+  splice.fromClient(globalRequest("hostkeys-00@openssh.com"));
+  expect(target.sent).toHaveLength(1);
+});
+
+test("when the VM does not come, channels that wait and channels opened later are refused, and the client can leave", () => {
+  const { splice, client } = open();
+  splice.fromClient(Buffer.concat([channelOpen("session", 4), Buffer.alloc(120)]));
+  expect(client.paused).toBe(true);
+  splice.refuse("no VM");
+  expect(client.paused).toBe(false);
+  expect(client.sent.map((payload) => payload[0])).toEqual([91, 95, 98, 96, 97]);
+  splice.fromClient(channelOpen("direct-tcpip", 5));
+  expect(client.sent.at(-1)?.[0]).toBe(92);
+  splice.fromClient(Buffer.of(98, 0, 0, 0, 0));
+  expect(client.sent).toHaveLength(6);
+});
+
+function globalRequest(name: string): Buffer {
+  const length = Buffer.alloc(4);
+  length.writeUInt32BE(name.length);
+  return Buffer.concat([Buffer.of(80), length, Buffer.from(name), Buffer.of(0)]);
+}
+
+function channelOpen(type: string, sender: number): Buffer {
+  const numbers = Buffer.alloc(16);
+  numbers.writeUInt32BE(type.length);
+  numbers.writeUInt32BE(sender, 4);
+  return Buffer.concat([Buffer.of(90), numbers.subarray(0, 4), Buffer.from(type), numbers.subarray(4)]);
+}

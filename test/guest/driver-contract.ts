@@ -1,0 +1,271 @@
+import { beforeAll, describe, expect, it } from "vitest";
+import { type Driver, DriverError } from "../../host/driver.ts";
+import { platformRandomBytes } from "../../protocol/bytes.ts";
+import { newVmId } from "../../protocol/ids.ts";
+import { openWorld, run, type World } from "./guest-world.ts";
+
+/** What every driver promises, whatever machines it makes. */
+export function describeDriver(name: string, makeDriver: (stateDir: string) => Driver): void {
+  describe(`driver ${name}`, () => {
+    let world: World;
+    beforeAll(async () => {
+      world = await openWorld(makeDriver);
+      return () => world.close();
+    });
+
+    const refusesUnknown = async (operation: Promise<unknown>) => {
+      const error = await operation.then(
+        () => null,
+        (thrown: unknown) => thrown,
+      );
+      expect(error).toBeInstanceOf(DriverError);
+      expect(error).toMatchObject({ code: "no-such-machine" });
+    };
+
+    describe("login", () => {
+      it("refuses a key that metadata does not publish", async () => {
+        const vm = await world.createVm();
+        const stranger = await world.makeKey();
+        expect((await world.ssh(vm, "true", { key: stranger })).status).toBe(255);
+      });
+
+      it("refuses a published key for another Linux user", async () => {
+        const vm = await world.createVm();
+        await world.ssh(vm, "useradd --create-home --shell /bin/bash alice && useradd --create-home --shell /bin/bash bob");
+        const key = await world.makeKey();
+        world.metadata.publish(vm.vmId, "alice", key);
+        expect((await world.ssh(vm, "whoami", { user: "alice", key })).stdout).toBe("alice\n");
+        expect((await world.ssh(vm, "whoami", { user: "bob", key })).status).toBe(255);
+        expect((await world.ssh(vm, "whoami", { user: "root", key })).status).toBe(255);
+      });
+
+      it("refuses one VM's key at another VM", async () => {
+        const [first, second] = [await world.createVm(), await world.createVm()];
+        const key = await world.makeKey();
+        world.metadata.publish(first.vmId, "root", key);
+        expect((await world.ssh(first, "true", { key })).status).toBe(0);
+        expect((await world.ssh(second, "true", { key })).status).toBe(255);
+      });
+
+      it("refuses passwords", async () => {
+        const vm = await world.createVm();
+        await world.ssh(vm, "echo root:secret | chpasswd");
+        const refusal = await run("ssh", [
+          ...["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes"],
+          ...["-o", "PubkeyAuthentication=no", `root@${vm.address}`, "true"],
+        ]);
+        expect(refusal.status).toBe(255);
+        expect(refusal.stderr).toContain("Permission denied (publickey)");
+      });
+
+      it("shows the seeded host key and no other", async () => {
+        const vm = await world.createVm();
+        await world.ssh(vm, "true");
+        const shown = (await run("ssh-keyscan", [vm.address])).stdout.trim().split("\n");
+        const [kind, blob] = vm.hostKey.publicLine.split(" ");
+        expect(shown).toEqual([`${vm.address} ${kind} ${blob}`]);
+      });
+    });
+
+    describe("guest", () => {
+      it("passes the two checks for custom images", async () => {
+        const vm = await world.createVm();
+        const grep = 'grep -R "AuthorizedKeysCommand /usr/local/bin/fetch-ssh-keys" /etc/ssh/sshd_config /etc/ssh/sshd_config.d';
+        const checked = await world.ssh(vm, `${grep} && test -x /usr/local/bin/fetch-ssh-keys`);
+        expect(checked).toMatchObject({ status: 0 });
+      });
+
+      it("is named by its VM id and resolves its own name", async () => {
+        const vm = await world.createVm();
+        expect((await world.ssh(vm, "hostname; getent hosts $(hostname) >/dev/null && echo resolved")).stdout).toBe(
+          `${vm.vmId}\nresolved\n`,
+        );
+      });
+
+      it("has real users with sudo and su, and no warning on the way", async () => {
+        const vm = await world.createVm();
+        const made = await world.ssh(vm, "useradd --create-home --shell /bin/bash --groups sudo developer");
+        expect(made).toEqual({ status: 0, stdout: "", stderr: "" });
+        const key = await world.makeKey();
+        world.metadata.publish(vm.vmId, "developer", key);
+        const asDeveloper = await world.ssh(vm, "sudo whoami && pwd && touch mine && stat -c %U mine", { user: "developer", key });
+        expect(asDeveloper).toEqual({ status: 0, stdout: "root\n/home/developer\ndeveloper\n", stderr: "" });
+        expect(await world.ssh(vm, "su - developer -c whoami")).toEqual({ status: 0, stdout: "developer\n", stderr: "" });
+      });
+
+      it("refuses sudo to a user outside group sudo", async () => {
+        const vm = await world.createVm();
+        await world.ssh(vm, "useradd --create-home --shell /bin/bash plain");
+        expect((await world.ssh(vm, "su plain -c 'sudo -n true'")).status).not.toBe(0);
+      });
+
+      it("serves sftp", async () => {
+        const vm = await world.createVm();
+        await world.ssh(vm, "true");
+        const listed = await run(
+          "sftp",
+          [
+            "-q",
+            "-b",
+            "-",
+            "-i",
+            world.key.privatePath,
+            "-o",
+            "StrictHostKeyChecking=no",
+            "-o",
+            "UserKnownHostsFile=/dev/null",
+            `root@${vm.address}`,
+          ],
+          "ls /etc/machine-id\n",
+        );
+        expect(listed).toMatchObject({ status: 0 });
+        expect(listed.stdout).toContain("/etc/machine-id");
+      });
+
+      it("finds seed files with their content, mode and owner at first boot", async () => {
+        const vm = await world.createVm([{ path: "/etc/seeded", mode: 0o640, content: "línea\n" }]);
+        expect((await world.ssh(vm, "cat /etc/seeded; stat -c '%a %U' /etc/seeded")).stdout).toBe("línea\n640 root\n");
+      });
+
+      it("keeps sshd running when somebody kills it", async () => {
+        const vm = await world.createVm();
+        await world.ssh(vm, "kill $(cat /run/sshd.pid)");
+        expect((await world.ssh(vm, "echo back")).stdout).toBe("back\n");
+      });
+    });
+
+    describe("life", () => {
+      it("gives each machine an address of its own and knows whose it is", async () => {
+        const [first, second] = await Promise.all([world.createVm(), world.createVm()]);
+        expect(first.address).not.toBe(second.address);
+        expect(world.driver.vmAtAddress(first.address)).toBe(first.vmId);
+        expect(world.driver.vmAtAddress(second.address)).toBe(second.vmId);
+        expect(world.driver.vmAtAddress("192.0.2.77")).toBeNull();
+      });
+
+      it("keeps memory over pause and start", async () => {
+        const vm = await world.createVm();
+        const pid = (await world.ssh(vm, "setsid sleep 1000 >/dev/null 2>&1 </dev/null & echo $!")).stdout.trim();
+        expect(await world.driver.pause(vm.vmId)).toMatchObject({ state: "paused", address: vm.address });
+        expect(await world.driver.inspect(vm.vmId)).toMatchObject({ state: "paused" });
+        expect(await world.driver.start(vm.vmId)).toMatchObject({ state: "running", address: vm.address });
+        expect((await world.ssh(vm, `kill -0 ${pid} && echo alive`)).stdout).toBe("alive\n");
+      });
+
+      it("keeps the disk and the address over stop and start, and nothing else", async () => {
+        const vm = await world.createVm();
+        const pid = (
+          await world.ssh(vm, "echo kept >/root/file; setsid sleep 1000 >/dev/null 2>&1 </dev/null & echo $!")
+        ).stdout.trim();
+        expect(await world.driver.stop(vm.vmId)).toMatchObject({ state: "stopped", address: vm.address });
+        expect(await world.driver.inspect(vm.vmId)).toMatchObject({ state: "stopped" });
+        expect(await world.driver.start(vm.vmId)).toMatchObject({ state: "running", address: vm.address });
+        const after = await world.ssh(vm, `cat /root/file; grep -q sleep /proc/${pid}/cmdline 2>/dev/null || echo gone`);
+        expect(after.stdout).toBe("kept\ngone\n");
+      });
+
+      it("stops a paused machine", async () => {
+        const vm = await world.createVm();
+        await world.driver.pause(vm.vmId);
+        expect(await world.driver.stop(vm.vmId)).toMatchObject({ state: "stopped" });
+      });
+
+      it("stops a machine whose processes ignore SIGTERM", async () => {
+        const vm = await world.createVm();
+        await world.ssh(vm, "setsid bash -c 'trap \"\" TERM; while :; do sleep 1; done' >/dev/null 2>&1 </dev/null &");
+        expect(await world.driver.stop(vm.vmId)).toMatchObject({ state: "stopped" });
+      });
+
+      it("does each of start, pause and stop twice without harm", async () => {
+        const vm = await world.createVm();
+        expect(await world.driver.start(vm.vmId)).toMatchObject({ state: "running" });
+        expect(await world.driver.pause(vm.vmId)).toMatchObject({ state: "paused" });
+        expect(await world.driver.pause(vm.vmId)).toMatchObject({ state: "paused" });
+        expect(await world.driver.stop(vm.vmId)).toMatchObject({ state: "stopped" });
+        expect(await world.driver.stop(vm.vmId)).toMatchObject({ state: "stopped" });
+      });
+
+      it("answers a repeated create with the machine that is there", async () => {
+        const vm = await world.createVm();
+        await world.ssh(vm, "echo kept >/root/file");
+        expect(await world.driver.create({ vmId: vm.vmId, files: [] })).toMatchObject({ address: vm.address, state: "running" });
+        expect((await world.ssh(vm, "cat /root/file")).stdout).toBe("kept\n");
+      });
+
+      it("forgets a deleted machine in whatever state it was, and deleting it again is no error", async () => {
+        const [running, paused, stopped] = [await world.createVm(), await world.createVm(), await world.createVm()];
+        await world.driver.pause(paused.vmId);
+        await world.driver.stop(stopped.vmId);
+        for (const vm of [running, paused, stopped]) {
+          await world.driver.delete(vm.vmId);
+          await world.driver.delete(vm.vmId);
+          expect(await world.driver.inspect(vm.vmId)).toBeNull();
+          expect(world.driver.vmAtAddress(vm.address)).toBeNull();
+        }
+        const listed = (await world.driver.list()).map((machine) => machine.vmId);
+        expect(listed).not.toEqual(expect.arrayContaining([running.vmId]));
+      });
+
+      it("refuses to start, pause or stop a machine that it does not have", async () => {
+        const vmId = newVmId(platformRandomBytes);
+        await refusesUnknown(world.driver.start(vmId));
+        await refusesUnknown(world.driver.pause(vmId));
+        await refusesUnknown(world.driver.stop(vmId));
+        expect(await world.driver.inspect(vmId)).toBeNull();
+      });
+
+      it("creates twenty machines at once, each reachable", async () => {
+        const vms = await Promise.all(Array.from({ length: 20 }, () => world.createVm()));
+        expect(new Set(vms.map((vm) => vm.address)).size).toBe(20);
+        const names = await Promise.all(vms.map((vm) => world.ssh(vm, "hostname")));
+        expect(names.map((name) => name.stdout.trim())).toEqual(vms.map((vm) => vm.vmId));
+        await Promise.all(vms.map((vm) => world.driver.delete(vm.vmId)));
+      });
+    });
+
+    describe("network", () => {
+      const reach = (address: string, port: number) => `timeout 3 bash -c 'exec 3<>/dev/tcp/${address}/${port}'`;
+
+      it("keeps guests from each other", async () => {
+        const [first, second] = [await world.createVm(), await world.createVm()];
+        await world.ssh(second, "true");
+        expect((await world.ssh(first, reach(second.address, 22))).status).not.toBe(0);
+      });
+
+      it("lets a guest reach metadata at 169.254.169.254 and nothing else in that range", async () => {
+        const vm = await world.createVm();
+        expect((await world.ssh(vm, reach("169.254.169.254", 80))).status).toBe(0);
+        expect((await world.ssh(vm, reach("169.254.169.254", 443))).status).not.toBe(0);
+        expect((await world.ssh(vm, reach("169.254.169.253", 80))).status).not.toBe(0);
+      });
+
+      it("keeps guests from the host's ports, on the gateway and on its other addresses", async () => {
+        const { createServer } = await import("node:net");
+        const server = createServer((socket) => socket.end());
+        await new Promise<void>((resolve) => server.listen(0, "0.0.0.0", resolve));
+        const address = server.address();
+        const port = typeof address === "object" && address !== null ? address.port : 0;
+        const vm = await world.createVm();
+        const own = (await run("hostname", ["-I"])).stdout.split(" ").filter((word) => /^\d+\.\d+\.\d+\.\d+$/.test(word));
+        expect(own.length).toBeGreaterThan(0);
+        for (const hostAddress of own) expect((await world.ssh(vm, reach(hostAddress, port))).status).not.toBe(0);
+        await new Promise((resolve) => server.close(resolve));
+      });
+
+      it("gives a guest resolvers of its host, none of them on loopback", async () => {
+        const vm = await world.createVm();
+        const servers = (await world.ssh(vm, "cat /etc/resolv.conf")).stdout;
+        expect(servers).toMatch(/^nameserver \d/m);
+        expect(servers).not.toContain("127.0.0.");
+      });
+
+      it("does not let a guest's root change its address or read raw packets", async () => {
+        const vm = await world.createVm();
+        expect((await world.ssh(vm, "ip address add 10.9.9.9/32 dev eth0")).status).not.toBe(0);
+        expect((await world.ssh(vm, "ip link set eth0 address 02:00:00:00:00:99")).status).not.toBe(0);
+        const raw = "python3 -c 'import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW)'";
+        expect((await world.ssh(vm, raw)).stderr).toContain("PermissionError");
+      });
+    });
+  });
+}

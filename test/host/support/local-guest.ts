@@ -1,0 +1,101 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { MachineSpec } from "../../../host/driver.ts";
+
+/**
+ * A guest without a virtual machine: OpenSSH's own sshd on a loopback address, with its own processes, `/etc`, `/home`,
+ * `/root` and `/run`, so that accounts can be made in it. Its `AuthorizedKeysCommand` asks the metadata server under test
+ * from the guest's own address. Needs root.
+ */
+export class LocalGuest {
+  readonly address: string;
+  readonly #dir = mkdtempSync(join(tmpdir(), "postern-guest-"));
+  readonly #port: number;
+  #process: ChildProcess | null = null;
+
+  constructor(spec: MachineSpec, address: string, port: number, metadata: () => { address: string; port: number }) {
+    this.address = address;
+    this.#port = port;
+    this.#writeTools(spec, metadata());
+  }
+
+  start(): void {
+    if (this.#process !== null) return;
+    const child = spawn(
+      "unshare",
+      ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", join(this.#dir, "boot")],
+      {
+        stdio: ["ignore", "ignore", process.env.POSTERN_TEST_SSHD_LOG ? "inherit" : "ignore"],
+      },
+    );
+    this.#process = child;
+  }
+
+  async stop(): Promise<void> {
+    const child = this.#process;
+    this.#process = null;
+    if (child === null || child.exitCode !== null || child.signalCode !== null) return;
+    const gone = new Promise((resolve) => child.once("exit", resolve));
+    child.kill("SIGKILL");
+    await gone;
+  }
+
+  async delete(): Promise<void> {
+    await this.stop();
+    rmSync(this.#dir, { recursive: true, force: true });
+  }
+
+  #writeTools(spec: MachineSpec, metadata: { address: string; port: number }): void {
+    const seed = join(this.#dir, "seed");
+    for (const file of spec.files) {
+      const path = join(seed, file.path);
+      mkdirSync(join(path, ".."), { recursive: true });
+      writeFileSync(path, file.content, { mode: file.mode });
+    }
+    for (const folder of ["etc", "home", "root"]) mkdirSync(join(this.#dir, folder));
+    const fetchKeys = `#!/bin/bash\nexec curl --silent --fail --noproxy '*' --interface ${this.address} "http://${metadata.address}:${metadata.port}/latest/ssh-keys?user=$1"\n`;
+    const config = [
+      `ListenAddress ${this.address}:${this.#port}`,
+      "HostKey /etc/ssh/ssh_host_ed25519_key",
+      "AuthorizedKeysCommand /etc/ssh/fetch-ssh-keys %u",
+      "AuthorizedKeysCommandUser nobody",
+      "AuthorizedKeysFile none",
+      "PasswordAuthentication no",
+      "KbdInteractiveAuthentication no",
+      "UsePAM yes",
+      "UseDNS no",
+      "PidFile none",
+      "MaxStartups 1000:30:2000",
+      "AcceptEnv *",
+      "Subsystem sftp internal-sftp",
+      "",
+    ].join("\n");
+    // The guest's disk outlives a stop: `/etc`, `/home` and `/root` are folders of ours, `/etc` filled at the first boot.
+    const boot = `set -e
+dir=${this.#dir}
+mount --make-rprivate /
+if [ ! -e $dir/made ]; then
+  cp -a /etc/. $dir/etc/
+  rm -f $dir/etc/ssh/ssh_host_* $dir/etc/passwd.lock $dir/etc/shadow.lock $dir/etc/group.lock $dir/etc/gshadow.lock $dir/etc/.pwd.lock
+  cp -a $dir/seed/etc/. $dir/etc/
+  cp $dir/fetch-ssh-keys $dir/etc/ssh/fetch-ssh-keys
+  cp $dir/sshd_config $dir/etc/ssh/sshd_config
+  chown -R root:root $dir/etc/ssh
+  touch $dir/made
+fi
+mount --bind $dir/etc /etc
+mount --bind $dir/home /home
+mount --bind $dir/root /root
+mount -t tmpfs run /run
+mkdir -p /run/sshd
+exec /usr/sbin/sshd -D -e
+`;
+    writeFileSync(join(this.#dir, "fetch-ssh-keys"), fetchKeys);
+    chmodSync(join(this.#dir, "fetch-ssh-keys"), 0o755);
+    writeFileSync(join(this.#dir, "sshd_config"), config);
+    writeFileSync(join(this.#dir, "boot"), boot);
+    chmodSync(this.#dir, 0o755);
+  }
+}

@@ -1,0 +1,107 @@
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { type CryptoKey, exportJWK, generateKeyPair } from "jose";
+import { type WebSocket, WebSocketServer } from "ws";
+import { FEED_PING, FEED_PONG, type FeedDownstream, type FeedUpstream } from "../../../protocol/feed.ts";
+import type { Floor } from "../../../protocol/floors.ts";
+import { hostAudience, signTicket, type TicketClaims } from "../../../protocol/ticket.ts";
+
+export const ISSUER = "https://edge.test";
+export const SERVICE_KEY = "service-key-of-the-test";
+export const SUBJECT = "identity:aaaaaaaaaaaaaaaa";
+
+/** What an edge shows to hosts: the key set, and the feed. Everything received is kept. */
+export interface TestEdge {
+  readonly url: string;
+  readonly received: FeedUpstream[];
+  /** Floors of the next welcome. */
+  readonly floors: Floor[];
+  send(message: FeedDownstream): void;
+  /** Cuts the feed's sockets; they may dial again. */
+  cut(): void;
+  /** A ticket for a host, `claims` over sane ones, signed with the published key. */
+  ticket(hostId: string, claims: Partial<TicketClaims>): Promise<string>;
+  readonly key: CryptoKey;
+  readonly kid: string;
+  close(): Promise<void>;
+}
+
+export async function startTestEdge(): Promise<TestEdge> {
+  const { publicKey, privateKey } = await generateKeyPair("EdDSA", { crv: "Ed25519" });
+  const kid = "test-key";
+  const jwks = { keys: [{ ...(await exportJWK(publicKey)), kid, alg: "EdDSA", use: "sig" }] };
+  const received: FeedUpstream[] = [];
+  const floors: Floor[] = [];
+  const sockets = new Set<WebSocket>();
+  const server = createServer((request, response) => {
+    response.writeHead(request.url === "/.well-known/jwks.json" ? 200 : 404, { "content-type": "application/json" });
+    response.end(JSON.stringify(jwks));
+  });
+  const feed = new WebSocketServer({ noServer: true });
+  server.on("upgrade", (request, socket, head) => {
+    if (request.headers.authorization !== `Bearer ${SERVICE_KEY}`) {
+      socket.end("HTTP/1.1 401 Unauthorized\r\nconnection: close\r\n\r\n");
+      return;
+    }
+    feed.handleUpgrade(request, socket, head, (accepted) => {
+      sockets.add(accepted);
+      accepted.on("close", () => sockets.delete(accepted));
+      accepted.on("message", (data) => {
+        const text = data.toString();
+        if (text === FEED_PING) {
+          accepted.send(FEED_PONG);
+          return;
+        }
+        const message = JSON.parse(text) as FeedUpstream;
+        received.push(message);
+        if (message.type === "hello") {
+          accepted.send(JSON.stringify({ type: "welcome", region: "test", issuer: ISSUER, floors }));
+        }
+      });
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    received,
+    floors,
+    key: privateKey,
+    kid,
+    send: (message) => {
+      for (const socket of sockets) socket.send(JSON.stringify(message));
+    },
+    cut: () => {
+      for (const socket of sockets) socket.terminate();
+    },
+    ticket: (hostId, claims) => signTicket({ ...saneClaims(hostId), ...claims }, privateKey, kid),
+    close: async () => {
+      for (const socket of sockets) socket.terminate();
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+let ticketCount = 0;
+
+/** Claims of a good ticket for this moment; the caller sets `vm`, `op` and `user`. */
+export function saneClaims(hostId: string): TicketClaims {
+  const now = Math.floor(Date.now() / 1000);
+  ticketCount += 1;
+  return {
+    iss: ISSUER,
+    aud: [hostAudience(hostId)],
+    sub: SUBJECT,
+    jti: `ticket-number-${String(ticketCount).padStart(8, "0")}`,
+    vm: "a".repeat(20),
+    user: null,
+    op: "read",
+    epoch: 1,
+    read_at: now,
+    iat: now,
+    exp: now + 60,
+    azp: "edge",
+    host_url: "http://127.0.0.1:1",
+    cred: "tokenrow",
+  };
+}

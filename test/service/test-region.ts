@@ -1,0 +1,114 @@
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { type WebSocket, WebSocketServer } from "ws";
+import { FEED_PING, FEED_PONG, type FeedDownstream, type FeedUpstream } from "../../protocol/feed.ts";
+import type { Floor } from "../../protocol/floors.ts";
+
+export interface TestRegion {
+  readonly url: string;
+  readonly serviceKey: string;
+  readonly received: FeedUpstream[];
+  /** Floors of the next welcome. */
+  readonly floors: Floor[];
+  send(message: FeedDownstream): void;
+  sendText(text: string): void;
+  /** Breaks every connection. */
+  cut(): void;
+  /** Answers nothing at all any more. */
+  mute(muted: boolean): void;
+  /** Keeps the welcome back until `welcome` is called. */
+  holdWelcome(hold: boolean): void;
+  welcome(): void;
+  /** Answers upgrades with this HTTP status; null: accepts them. */
+  failWith(status: number | null): void;
+  /** Heartbeats answered, upgrades asked for, connections accepted so far, connections open now. */
+  pings(): number;
+  attempts(): number;
+  connections(): number;
+  open(): number;
+  close(): Promise<void>;
+}
+
+/** The feed's other end, with every fault a test wants. */
+export async function startTestRegion(options: {
+  floors?: Floor[];
+  holdWelcome?: boolean;
+  failWith?: number;
+  refuse?: string;
+}): Promise<TestRegion> {
+  const serviceKey = "service-key-of-the-test";
+  const received: FeedUpstream[] = [];
+  const floors = options.floors ?? [];
+  const sockets = new Set<WebSocket>();
+  const count = { pings: 0, attempts: 0, connections: 0 };
+  let hold = options.holdWelcome ?? false;
+  let status: number | null = options.failWith ?? null;
+  let muted = false;
+
+  const sendText = (text: string) => {
+    for (const socket of sockets) socket.send(text);
+  };
+  const send = (message: FeedDownstream) => sendText(JSON.stringify(message));
+  const welcome = () => send({ type: "welcome", region: "test", issuer: "https://edge.test", floors });
+
+  const server = createServer((_request, response) => response.writeHead(404).end());
+  const feed = new WebSocketServer({ noServer: true });
+  server.on("upgrade", (request, socket, head) => {
+    count.attempts += 1;
+    const refusal = request.headers.authorization === `Bearer ${serviceKey}` ? status : 401;
+    if (refusal !== null) {
+      socket.end(`HTTP/1.1 ${refusal} Refused\r\nconnection: close\r\ncontent-length: 0\r\n\r\n`);
+      return;
+    }
+    feed.handleUpgrade(request, socket, head, (accepted) => {
+      count.connections += 1;
+      sockets.add(accepted);
+      accepted.on("close", () => sockets.delete(accepted));
+      accepted.on("message", (data) => {
+        const text = data.toString();
+        if (muted) return;
+        if (text === FEED_PING) {
+          count.pings += 1;
+          accepted.send(FEED_PONG);
+          return;
+        }
+        const message = JSON.parse(text) as FeedUpstream;
+        received.push(message);
+        if (message.type !== "hello") return;
+        if (options.refuse !== undefined) send({ type: "refused", message: options.refuse });
+        else if (!hold) welcome();
+      });
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    serviceKey,
+    received,
+    floors,
+    send,
+    sendText,
+    cut: () => {
+      for (const socket of sockets) socket.terminate();
+    },
+    mute: (quiet) => {
+      muted = quiet;
+    },
+    holdWelcome: (held) => {
+      hold = held;
+    },
+    welcome,
+    failWith: (failing) => {
+      status = failing;
+    },
+    pings: () => count.pings,
+    attempts: () => count.attempts,
+    connections: () => count.connections,
+    open: () => sockets.size,
+    close: async () => {
+      for (const socket of sockets) socket.terminate();
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}

@@ -1,0 +1,85 @@
+import { createLocalJWKSet, type JSONWebKeySet } from "jose";
+import { FAILURES, type Failure, type FailureKind } from "../../../protocol/failures.ts";
+import { FILE_KIND_HEADER } from "../../../protocol/headers.ts";
+import { checkTicket, hostAudience, type TicketClaims } from "../../../protocol/ticket.ts";
+
+/** One request that a stub host served, after its ticket was verified. */
+export interface ServedCall {
+  readonly method: string;
+  readonly path: string;
+  readonly search: string;
+  readonly claims: TicketClaims;
+  readonly headers: Headers;
+  readonly body: Uint8Array;
+}
+
+type Answer = (call: ServedCall) => Response | Promise<Response>;
+
+/** A host that verifies every ticket as a real one does, remembers what it was asked, and answers as a test tells it. */
+export class StubHost {
+  readonly id: string;
+  readonly url: string;
+  readonly calls: ServedCall[] = [];
+  readonly #keys: () => Promise<JSONWebKeySet>;
+  readonly #queued: Answer[] = [];
+  isReachable = true;
+
+  constructor(id: string, keys: () => Promise<JSONWebKeySet>) {
+    this.id = id;
+    this.url = `http://${id}.hosts.test`;
+    this.#keys = keys;
+  }
+
+  /** Answers the next operation in a guest like this, instead of as usual. */
+  answerNext(answer: Answer): void {
+    this.#queued.push(answer);
+  }
+
+  async serve(request: Request): Promise<Response> {
+    if (!this.isReachable) throw new TypeError("connection refused");
+    const ticket = /^Bearer (.+)$/.exec(request.headers.get("authorization") ?? "")?.[1] ?? "";
+    const checked = await checkTicket(ticket, {
+      getKey: createLocalJWKSet(await this.#keys()),
+      issuer: "postern",
+      audience: hostAudience(this.id),
+      now: Date.now(),
+    });
+    if (!checked.ok) return failed("ticket-refused", checked.reason);
+    const { pathname, search } = new URL(request.url);
+    const { claims } = checked;
+    const [, , vm, action] = pathname.split("/");
+    if (claims.vm !== vm) return failed("ticket-refused", "vm");
+    const { method, headers } = request;
+    const call = { method, path: pathname, search, claims, headers, body: new Uint8Array(await request.arrayBuffer()) };
+    this.calls.push(call);
+    const next = isInGuest(action) ? this.#queued.shift() : undefined;
+    return next === undefined ? usual(call, action) : next(call);
+  }
+}
+
+/** A host's refusal. */
+export function failed(kind: FailureKind, message: string, details?: Failure["details"]): Response {
+  const failure: Failure = details === undefined ? { kind, message } : { kind, message, details };
+  return Response.json(failure, { status: FAILURES[kind].v5[1] });
+}
+
+function isInGuest(action: string | undefined): boolean {
+  return action === "exec" || action === "files";
+}
+
+function usual({ method, search }: ServedCall, action: string | undefined): Response {
+  if (action === "exec") return Response.json({ stdout: "ran\n", stderr: "", statusCode: 0 });
+  if (action === "files" && method === "PUT") return Response.json({});
+  if (action === "files" && search === "?path=%2F") {
+    const files = [
+      { name: "etc", kind: "directory" },
+      { name: "motd", kind: "file" },
+      { name: "lib", kind: "symlink" },
+    ];
+    return Response.json({ files }, { headers: { [FILE_KIND_HEADER]: "directory" } });
+  }
+  if (action === "files") return new Response("content", { headers: { [FILE_KIND_HEADER]: "file" } });
+  const states: Record<string, string> = { stop: "stopped", suspend: "suspended" };
+  const state = method === "DELETE" ? "missing" : (states[action ?? ""] ?? "running");
+  return Response.json({ state, at: Date.now() });
+}

@@ -1,0 +1,33 @@
+import { Hono } from "hono";
+import { mountEndpoints } from "./dialects/mount.ts";
+import { describeEndpoints } from "./dialects/openapi.ts";
+import { v1Endpoints } from "./dialects/v1/index.ts";
+import { v5Endpoints } from "./dialects/v5/index.ts";
+import type { EdgeHono } from "./edge.ts";
+import { jsonAnswer } from "./http/answers.ts";
+import { begin } from "./http/begin.ts";
+import { openToBrowsers } from "./http/cors.ts";
+import { answerError, answerUnknown, refuseOtherMethods } from "./http/fallbacks.ts";
+import { publicRoutes } from "./http/public-routes.ts";
+import { operatorRoutes } from "./operator/routes.ts";
+import { serviceRoutes } from "./service-routes/index.ts";
+
+/** Path prefixes of the dialects, which browsers may call. */
+const DIALECT_PATHS = ["/v1/*", "/identity/v1/*", "/auth/v1/*", "/observability/v1/*", "/v5/*"];
+
+/** The edge: every route it serves. Paths are matched as they were sent, so an encoded slash stays inside its segment. */
+export function createApp(): Hono<EdgeHono> {
+  const app = new Hono<EdgeHono>({ getPath: (request) => new URL(request.url).pathname });
+  app.use(begin);
+  for (const path of DIALECT_PATHS) app.use(path, openToBrowsers());
+  mountEndpoints(app, v1Endpoints, "v1");
+  mountEndpoints(app, v5Endpoints, "v5");
+  app.route("/service/v1", serviceRoutes());
+  app.route("/operator/v1", operatorRoutes());
+  app.route("/", publicRoutes());
+  app.get("/openapi.json", () => jsonAnswer(describeEndpoints([...v1Endpoints, ...v5Endpoints])));
+  refuseOtherMethods(app);
+  app.notFound(answerUnknown);
+  app.onError(answerError);
+  return app;
+}

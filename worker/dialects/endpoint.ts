@@ -1,0 +1,97 @@
+import type { ZodType, z } from "zod";
+import type { FailureKind, Result } from "../../protocol/failures.ts";
+import type { Operation } from "../../protocol/operations.ts";
+import type { AccountPrincipal, Principal } from "../auth/principal.ts";
+import type { Edge } from "../edge.ts";
+import type { Authority } from "../services/authorise.ts";
+import type { Settings } from "../settings.ts";
+
+export type Method = "get" | "put" | "post" | "patch" | "delete";
+
+/** Names of the `{…}` segments of a path. */
+type PathNames<Path extends string> = Path extends `${string}{${infer Name}}${infer Rest}` ? Name | PathNames<Rest> : never;
+
+/** What an endpoint is given once its caller was let in: path segments decoded once, the rest as its schemas read it. */
+export interface Input<Path extends string, Query, Body> {
+  readonly path: Readonly<Record<PathNames<Path>, string>>;
+  readonly query: Query;
+  readonly body: Body;
+}
+
+interface Shape<Path extends string, Query, Body> {
+  readonly method: Method;
+  readonly path: Path;
+  /** One line for the API description. */
+  readonly summary: string;
+  readonly query?: ZodType<Query>;
+  readonly body?: ZodType<Body>;
+  /** How a body that does not fit the schema fails; `bad-request` when absent. */
+  readonly invalidBody?: FailureKind;
+  /** Most bytes of the body; the limit of JSON bodies when absent. */
+  readonly maxBodyBytes?: (settings: Settings) => number;
+  /**
+   * Where the Linux user is named, for dialects that put it in the body or the query; then the input is read before the
+   * caller is authorised. When absent, the header of 0.1 names it.
+   */
+  readonly linuxUser?: (input: { readonly query: Query; readonly body: Body }) => string | null;
+  /** Shape of a success. An endpoint that streams answers a `Response` itself. */
+  readonly answer: ZodType;
+}
+
+/** Who may call, and with what an endpoint decides on the rest. */
+export type Admission =
+  /** Only an API key. */
+  | { readonly access: "account" }
+  /** An API key or an access token. */
+  | { readonly access: "principal" }
+  /** An API key of the VM's account, or an access token that was granted this operation on the VM `{vmId}`. */
+  | { readonly access: "vm"; readonly operation: Operation };
+
+/** An endpoint with its types erased, as the router and the API description take it. */
+export interface Endpoint extends Shape<string, unknown, unknown> {
+  readonly admission: Admission;
+  handle(edge: Edge, caller: unknown, input: Input<string, unknown, unknown>): Promise<Result<unknown>>;
+}
+
+type Handler<Caller, Path extends string, Query, Body> = (
+  edge: Edge,
+  caller: Caller,
+  input: Input<Path, Query, Body>,
+) => Promise<Result<unknown>>;
+
+interface Definition<Caller, Path extends string, Query, Body> extends Shape<Path, Query, Body> {
+  readonly handle: Handler<Caller, Path, Query, Body>;
+}
+
+/** Declares an endpoint for API keys; an access token gets `forbidden`. */
+export function accountEndpoint<Path extends string, Query = undefined, Body = undefined>(
+  definition: Definition<AccountPrincipal, Path, Query, Body>,
+): Endpoint {
+  return erase({ access: "account" }, definition);
+}
+
+/** Declares an endpoint for anybody with a live credential. */
+export function principalEndpoint<Path extends string, Query = undefined, Body = undefined>(
+  definition: Definition<Principal, Path, Query, Body>,
+): Endpoint {
+  return erase({ access: "principal" }, definition);
+}
+
+/** Declares an endpoint that does one operation on the VM that its path names as `{vmId}`. */
+export function vmEndpoint<Path extends `${string}{vmId}${string}`, Query = undefined, Body = undefined>(
+  operation: Operation,
+  definition: Definition<Authority, Path, Query, Body>,
+): Endpoint {
+  return erase({ access: "vm", operation }, definition);
+}
+
+/** The router gives every handler exactly what its admission and schemas produce, so the types may be forgotten here. */
+function erase<Caller, Path extends string, Query, Body>(
+  admission: Admission,
+  definition: Definition<Caller, Path, Query, Body>,
+): Endpoint {
+  return { ...(definition as unknown as Omit<Endpoint, "admission">), admission };
+}
+
+/** The parsed form of a schema. */
+export type Parsed<Schema extends ZodType> = z.output<Schema>;

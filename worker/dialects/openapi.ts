@@ -1,0 +1,65 @@
+import { type ZodType, z } from "zod";
+import type { Endpoint } from "./endpoint.ts";
+
+type Json = Readonly<Record<string, unknown>>;
+
+const FAILURE = {
+  description: "A failure; docs/errors.md lists the codes",
+  content: {
+    "application/json": {
+      schema: {
+        type: "object",
+        required: ["code", "message", "error", "description"],
+        properties: Object.fromEntries(["code", "message", "error", "description"].map((name) => [name, { type: "string" }])),
+      },
+    },
+  },
+};
+
+const SECURITY_SCHEMES = {
+  bearer: { type: "http", scheme: "bearer", description: "An API key or an access token" },
+  identity: { type: "apiKey", in: "header", name: "X-Freestyle-Identity-Access-Token" },
+};
+
+/** The API description (OpenAPI 3.1, whose schemas are JSON Schema), made from the schemas that check requests. */
+export function describeEndpoints(endpoints: readonly Endpoint[]): Json {
+  const paths: Record<string, Record<string, Json>> = {};
+  for (const endpoint of endpoints) {
+    const path = (paths[endpoint.path] ??= {});
+    path[endpoint.method] = describe(endpoint);
+  }
+  return {
+    openapi: "3.1.0",
+    info: { title: "Postern", version: "1" },
+    components: { securitySchemes: SECURITY_SCHEMES },
+    paths,
+  };
+}
+
+function describe({ path, summary, query, body, answer, admission }: Endpoint): Json {
+  const isForKeys = admission.access === "account";
+  return {
+    summary,
+    security: isForKeys ? [{ bearer: [] }] : [{ bearer: [] }, { identity: [] }],
+    parameters: [...pathParameters(path), ...queryParameters(query)],
+    ...(body === undefined ? {} : { requestBody: { content: { "application/json": { schema: jsonSchema(body, "input") } } } }),
+    responses: {
+      200: { description: "Success", content: { "application/json": { schema: jsonSchema(answer, "output") } } },
+      default: FAILURE,
+    },
+  };
+}
+
+function pathParameters(path: string): readonly Json[] {
+  return [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => ({ name, in: "path", required: true, schema: { type: "string" } }));
+}
+
+function queryParameters(query: ZodType | undefined): readonly Json[] {
+  const properties = query === undefined ? {} : (jsonSchema(query, "input").properties ?? {});
+  return Object.entries(properties).map(([name, schema]) => ({ name, in: "query", required: false, schema }));
+}
+
+function jsonSchema(schema: ZodType, io: "input" | "output") {
+  const { $schema: _dialect, ...described } = z.toJSONSchema(schema, { io, unrepresentable: "any" });
+  return described;
+}

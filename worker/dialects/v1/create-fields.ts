@@ -1,0 +1,59 @@
+/** Whether a value of one member asks for something that a VM made without it does not have. */
+type Harmless = (value: unknown) => boolean;
+
+const onlyNull: Harmless = () => false;
+const anything: Harmless = () => true;
+const isFalse: Harmless = (value) => value === false;
+const isEmptyList: Harmless = (value) => Array.isArray(value) && value.length === 0;
+const isEmptyObject: Harmless = (value) =>
+  typeof value === "object" && value !== null && !Array.isArray(value) && Object.values(value).every(isNothing);
+
+/**
+ * Members of a create body that are known but not honoured, with the values that may stay because they ask for nothing.
+ * Null and absent always may. `docs/create-fields.md` explains each row.
+ */
+export const UNHONOURED_FIELDS: Readonly<Record<string, Harmless>> = {
+  activityThresholdBytes: onlyNull,
+  additionalFiles: isEmptyObject,
+  aptDeps: isEmptyList,
+  baseImage: onlyNull,
+  discriminator: anything,
+  dockerCredentials: onlyNull,
+  domains: isEmptyList,
+  git: isEmptyObject,
+  gitRepos: isEmptyList,
+  idleTimeoutSeconds: onlyNull,
+  memSizeGb: onlyNull,
+  nics: isEmptyList,
+  persistence: (value) => isKept(value),
+  ports: isEmptyList,
+  readySignalTimeoutSeconds: anything,
+  recreate: isFalse,
+  rootfsSizeGb: onlyNull,
+  skipCache: anything,
+  snapshot: onlyNull,
+  snapshotId: onlyNull,
+  spec: onlyNull,
+  systemd: isEmptyObject,
+  template: onlyNull,
+  udpHolePunchPorts: isEmptyList,
+  vcpuCount: onlyNull,
+  waitForReadySignal: anything,
+  workdir: onlyNull,
+};
+
+/** Whether a member may stay in a create body although it is not honoured. Unknown members may only be null. */
+export function asksForNothing(name: string, value: unknown): boolean {
+  if (value === null || value === undefined) return true;
+  return Object.hasOwn(UNHONOURED_FIELDS, name) && (UNHONOURED_FIELDS[name]?.(value) ?? false);
+}
+
+function isNothing(value: unknown): boolean {
+  return value === null || value === undefined || isEmptyList(value) || isEmptyObject(value);
+}
+
+/** A VM is kept until it is deleted; an ephemeral one would not be. */
+function isKept(value: unknown): boolean {
+  const type = typeof value === "object" && value !== null && "type" in value ? value.type : null;
+  return type === "persistent" || type === "sticky";
+}

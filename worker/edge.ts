@@ -1,0 +1,25 @@
+import type { Context } from "hono";
+import type { Env } from "../durable-objects/env.ts";
+import type { Clock, RandomBytes } from "../protocol/bytes.ts";
+import type { Settings, SettingVars } from "./settings.ts";
+
+/** Bindings and variables of the Worker. */
+export type EdgeEnv = Env & SettingVars;
+
+/** Everything that serving one request depends on; services take it as their first argument. */
+export interface Edge {
+  readonly env: EdgeEnv;
+  readonly settings: Settings;
+  readonly clock: Clock;
+  readonly randomBytes: RandomBytes;
+  /** Names this request in every log from here to the guest. */
+  readonly traceId: string;
+}
+
+/** What Hono carries through a request. */
+export interface EdgeHono {
+  Bindings: EdgeEnv;
+  Variables: { edge: Edge };
+}
+
+export type EdgeContext = Context<EdgeHono>;

@@ -1,0 +1,28 @@
+import { failure, type Result } from "../protocol/failures.ts";
+
+/** One answer for every credential that does not hold, so that it tells nothing about why. */
+export const CREDENTIAL_INVALID = failure("credential-invalid", "This credential is not valid: it is unknown, expired or revoked.");
+
+/**
+ * The one answer for a VM that does not exist, is deleted, is not granted or is another account's: byte for byte the same,
+ * so it carries no id.
+ */
+export const VM_NOT_FOUND = failure("vm-not-found", "There is no such VM, or this credential was not granted access to it.");
+
+/** The one answer for an identity that does not exist, is deleted or is another account's. */
+export const IDENTITY_NOT_FOUND = failure("identity-not-found", "This account has no such identity.");
+
+/** Replaces what an object says about something that is not there by the one answer for it. */
+export function mask<T>(result: Result<T>): Result<T> {
+  if (result.ok) return result;
+  switch (result.failure.kind) {
+    case "credential-invalid":
+      return CREDENTIAL_INVALID;
+    case "vm-not-found":
+      return VM_NOT_FOUND;
+    case "identity-not-found":
+      return IDENTITY_NOT_FOUND;
+    default:
+      return result;
+  }
+}

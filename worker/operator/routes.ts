@@ -1,0 +1,75 @@
+import { Hono } from "hono";
+import { z } from "zod";
+import { type Result, success } from "../../protocol/failures.ts";
+import { authenticateOperator } from "../auth/operator.ts";
+import { pageOf, pageQuery } from "../dialects/paging.ts";
+import type { Edge, EdgeContext, EdgeHono } from "../edge.ts";
+import { failureAnswer, jsonAnswer } from "../http/answers.ts";
+import { check, readJson } from "../http/input.ts";
+import {
+  createAccount,
+  createApiKey,
+  createServiceKey,
+  listApiKeys,
+  listHosts,
+  revokeApiKey,
+  revokeServiceKey,
+  rotateSigningKeys,
+} from "../services/operator.ts";
+
+const accountBody = z.object({ name: z.string().min(1).max(128) });
+const keyBody = z.object({ name: z.string().max(128).nullish() });
+
+/** What the operator of the deployment does, by the operator's key. `docs/operator-api.md` describes it. */
+export function operatorRoutes(): Hono<EdgeHono> {
+  const routes = new Hono<EdgeHono>();
+  routes.post("/accounts", (c) =>
+    answer(c, async (edge) => {
+      const body = await readJson(c.req.raw, edge.settings.MAX_JSON_BYTES, accountBody);
+      return body.ok ? createAccount(edge, body.value.name) : body;
+    }),
+  );
+  routes.post("/accounts/:accountId/api-keys", (c) =>
+    answer(c, (edge) => withName(edge, c, (name) => createApiKey(edge, c.req.param("accountId"), name))),
+  );
+  routes.get("/accounts/:accountId/api-keys", (c) =>
+    answer(c, async (edge) => {
+      const query = check(pageQuery, c.req.query());
+      return query.ok ? listApiKeys(edge, c.req.param("accountId"), pageOf(query.value, edge.settings)) : query;
+    }),
+  );
+  routes.delete("/accounts/:accountId/api-keys/:keyId", (c) =>
+    answer(c, (edge) => done(revokeApiKey(edge, c.req.param("accountId"), c.req.param("keyId")))),
+  );
+  routes.post("/regions/:region/service-keys", (c) =>
+    answer(c, (edge) => withName(edge, c, (name) => createServiceKey(edge, c.req.param("region"), name))),
+  );
+  routes.delete("/regions/:region/service-keys/:keyId", (c) =>
+    answer(c, (edge) => done(revokeServiceKey(edge, c.req.param("region"), c.req.param("keyId")))),
+  );
+  routes.get("/regions/:region/hosts", (c) =>
+    answer(c, async (edge) => {
+      const hosts = await listHosts(edge, c.req.param("region"));
+      return hosts.ok ? success({ hosts: hosts.value }) : hosts;
+    }),
+  );
+  routes.post("/signing-keys/rotate", (c) => answer(c, (edge) => rotateSigningKeys(edge)));
+  return routes;
+}
+
+async function answer(c: EdgeContext, handle: (edge: Edge) => Promise<Result<unknown>>): Promise<Response> {
+  const { edge } = c.var;
+  const operator = await authenticateOperator(edge, c.req.raw.headers);
+  const result = operator.ok ? await handle(edge) : operator;
+  return result.ok ? jsonAnswer(result.value) : failureAnswer(result.failure, "v5", edge.settings);
+}
+
+async function withName<T>(edge: Edge, c: EdgeContext, use: (name: string | null) => Promise<Result<T>>): Promise<Result<T>> {
+  const body = await readJson(c.req.raw, edge.settings.MAX_JSON_BYTES, keyBody);
+  return body.ok ? use(body.value.name ?? null) : body;
+}
+
+async function done(result: Promise<Result<null>>): Promise<Result<Record<string, never>>> {
+  const settled = await result;
+  return settled.ok ? success({}) : settled;
+}

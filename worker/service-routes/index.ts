@@ -1,0 +1,64 @@
+import { Hono } from "hono";
+import { FEED_KEY_HEADER, FEED_REGION_HEADER } from "../../durable-objects/contract.ts";
+import { failure, type Result } from "../../protocol/failures.ts";
+import { type SshTicketAnswer, sessionCheckRequest, sshTicketRequest } from "../../protocol/service-api.ts";
+import { authenticateText } from "../auth/authenticate.ts";
+import { authenticateService, type ServicePrincipal } from "../auth/service.ts";
+import type { Edge, EdgeContext, EdgeHono } from "../edge.ts";
+import { jsonAnswer, serviceFailureAnswer } from "../http/answers.ts";
+import { readJson } from "../http/input.ts";
+import { regionObject } from "../objects.ts";
+import { authorise } from "../services/authorise.ts";
+import { checkSession } from "../services/sessions.ts";
+import { forwarderTicket } from "../services/tickets.ts";
+
+/** What hosts and forwarders ask of the edge (`protocol/service-api.ts`, `protocol/feed.ts`), by service key. */
+export function serviceRoutes(): Hono<EdgeHono> {
+  const routes = new Hono<EdgeHono>();
+  routes.post("/ssh-tickets", (c) => answer(c, (edge, service) => issueSshTicket(edge, service, c.req.raw)));
+  routes.post("/session-checks", (c) => answer(c, (edge) => recheckSession(edge, c.req.raw)));
+  routes.get("/feed", (c) => openFeed(c));
+  return routes;
+}
+
+async function answer(
+  c: EdgeContext,
+  handle: (edge: Edge, service: ServicePrincipal) => Promise<Result<unknown>>,
+): Promise<Response> {
+  const { edge } = c.var;
+  const service = await authenticateService(edge, c.req.raw.headers);
+  const result = service.ok ? await handle(edge, service.value) : service;
+  return result.ok ? jsonAnswer(result.value) : serviceFailureAnswer(result.failure, edge.settings);
+}
+
+async function issueSshTicket(edge: Edge, service: ServicePrincipal, request: Request): Promise<Result<SshTicketAnswer>> {
+  const login = await readJson(request, edge.settings.MAX_JSON_BYTES, sshTicketRequest);
+  if (!login.ok) return login;
+  const { vmId, linuxUser, token, forwarderId } = login.value;
+  const credential = await authenticateText(edge, token);
+  if (!credential.ok) return credential;
+  const authority = await authorise(edge, credential.value, { vmId, operation: "ssh", linuxUser });
+  if (!authority.ok) return authority;
+  const ticket = await forwarderTicket(edge, authority.value, { id: forwarderId, region: service.region });
+  return ticket.ok ? { ok: true, value: { ticket: ticket.value } } : ticket;
+}
+
+async function recheckSession(edge: Edge, request: Request): Promise<Result<{ epoch: number }>> {
+  const session = await readJson(request, edge.settings.MAX_JSON_BYTES, sessionCheckRequest);
+  return session.ok ? checkSession(edge, session.value) : session;
+}
+
+/** Passes the upgrade to the region's object, which keeps the socket; the service key itself goes no further. */
+async function openFeed(c: EdgeContext): Promise<Response> {
+  const { edge } = c.var;
+  const service = await authenticateService(edge, c.req.raw.headers);
+  if (!service.ok) return serviceFailureAnswer(service.failure, edge.settings);
+  if (c.req.header("upgrade")?.toLowerCase() !== "websocket") {
+    return serviceFailureAnswer(failure("bad-request", "The feed is a WebSocket.").failure, edge.settings);
+  }
+  const headers = new Headers(c.req.raw.headers);
+  headers.delete("authorization");
+  headers.set(FEED_REGION_HEADER, service.value.region);
+  headers.set(FEED_KEY_HEADER, service.value.keyId);
+  return regionObject(edge.env, service.value.regionObjectName).fetch(new Request(c.req.url, { headers }));
+}

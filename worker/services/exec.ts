@@ -1,0 +1,18 @@
+import { failure, type Result } from "../../protocol/failures.ts";
+import type { ExecRequest } from "../../protocol/host-api.ts";
+import type { Edge } from "../edge.ts";
+import { forward } from "../hosts/forward.ts";
+import type { Authority } from "./authorise.ts";
+
+/** Runs a command in the VM as the verdict's Linux user. The answer's body is an `ExecAnswer` in JSON. */
+export async function exec(edge: Edge, authority: Authority, request: ExecRequest): Promise<Result<Response>> {
+  const { EXEC_MAX_TIMEOUT_MS: maxTimeoutMs } = edge.settings;
+  if (request.timeoutMs !== null && request.timeoutMs > maxTimeoutMs) {
+    return failure("bad-request", `timeoutMs is at most ${maxTimeoutMs}.`, { maxTimeoutMs });
+  }
+  return forward(edge, authority, {
+    method: "POST",
+    path: `/vms/${authority.verdict.vmId}/exec`,
+    body: { type: "application/json", content: JSON.stringify(request) },
+  });
+}

@@ -1,0 +1,67 @@
+import type { GrantRow, IdentityApi, Page } from "../../durable-objects/contract.ts";
+import type { Result } from "../../protocol/failures.ts";
+import { isVmId } from "../../protocol/ids.ts";
+import type { AccountPrincipal } from "../auth/principal.ts";
+import type { Edge } from "../edge.ts";
+import { VM_NOT_FOUND } from "../masks.ts";
+import { ask, identityObject, tell, vmObject } from "../objects.ts";
+import { checkIdentityId } from "./identities.ts";
+
+/** Which grant: one identity on one VM. */
+export interface GrantKey {
+  readonly identityId: string;
+  readonly vmId: string;
+}
+
+/** Grants a VM of the account to an identity of the account; `allowedUsers` null admits any Linux user. */
+export async function grantVm(
+  edge: Edge,
+  account: AccountPrincipal,
+  key: GrantKey,
+  allowedUsers: readonly string[] | null,
+): Promise<Result<GrantRow>> {
+  const id = checkIdentityId(key.identityId);
+  if (!id.ok) return id;
+  if (!isVmId(key.vmId)) return VM_NOT_FOUND;
+  const vm = await ask(() => vmObject(edge.env, key.vmId).read(account.accountId));
+  if (!vm.ok) return vm;
+  return tell(() => identityObject(edge.env, id.value).grant(account.accountId, key.vmId, allowedUsers, account.keyId));
+}
+
+export async function listGrants(
+  edge: Edge,
+  accountId: string,
+  identityId: string,
+  page: Page,
+): Promise<Result<{ grants: readonly GrantRow[]; total: number }>> {
+  const id = checkIdentityId(identityId);
+  return id.ok ? ask(() => identityObject(edge.env, id.value).listGrants(accountId, page)) : id;
+}
+
+export async function getGrant(edge: Edge, accountId: string, key: GrantKey): Promise<Result<GrantRow>> {
+  return withIdentity(edge, key, (identity) => ask(() => identity().getGrant(accountId, key.vmId)));
+}
+
+/** Narrowing unless everybody admitted before still is. */
+export async function updateGrant(
+  edge: Edge,
+  accountId: string,
+  key: GrantKey,
+  allowedUsers: readonly string[] | null,
+): Promise<Result<GrantRow>> {
+  return withIdentity(edge, key, (identity) => tell(() => identity().updateGrant(accountId, key.vmId, allowedUsers)));
+}
+
+/** Narrowing. */
+export async function revokeGrant(edge: Edge, accountId: string, key: GrantKey): Promise<Result<null>> {
+  return withIdentity(edge, key, (identity) => tell(() => identity().revokeGrant(accountId, key.vmId)));
+}
+
+async function withIdentity<T>(
+  edge: Edge,
+  key: GrantKey,
+  use: (identity: () => IdentityApi) => Promise<Result<T>>,
+): Promise<Result<T>> {
+  const id = checkIdentityId(key.identityId);
+  return id.ok ? use(() => identityObject(edge.env, id.value)) : id;
+}

@@ -1,0 +1,80 @@
+import type { AccountApi, HostRow, Page, RegionApi, TokenRow } from "../../durable-objects/contract.ts";
+import { readRegions } from "../../durable-objects/settings.ts";
+import { failure, type Result, success } from "../../protocol/failures.ts";
+import { isObjectName, newObjectName } from "../../protocol/ids.ts";
+import type { Edge } from "../edge.ts";
+import { accountObject, ask, regionNamed, signingKeysObject, tell } from "../objects.ts";
+
+const ACCOUNT_NOT_FOUND = failure("route-not-found", "There is no such account.");
+
+/** Makes an account with its first API key, which this answer alone shows. */
+export async function createAccount(
+  edge: Edge,
+  name: string,
+): Promise<Result<{ accountId: string; keyId: string; apiKey: string }>> {
+  const accountId = newObjectName(edge.randomBytes);
+  return tell(() => accountObject(edge.env, accountId).create(name));
+}
+
+export async function createApiKey(
+  edge: Edge,
+  accountId: string,
+  name: string | null,
+): Promise<Result<{ keyId: string; apiKey: string }>> {
+  return withAccount(edge, accountId, (account) => tell(() => account().createKey(name)));
+}
+
+export async function listApiKeys(
+  edge: Edge,
+  accountId: string,
+  page: Page,
+): Promise<Result<{ keys: readonly TokenRow[]; total: number }>> {
+  return withAccount(edge, accountId, (account) => ask(() => account().listKeys(page)));
+}
+
+/** Narrowing. */
+export async function revokeApiKey(edge: Edge, accountId: string, keyId: string): Promise<Result<null>> {
+  return withAccount(edge, accountId, (account) => tell(() => account().revokeKey(keyId)));
+}
+
+/** Makes a key with which hosts and forwarders join a region; this answer alone shows it. */
+export async function createServiceKey(
+  edge: Edge,
+  region: string,
+  name: string | null,
+): Promise<Result<{ keyId: string; serviceKey: string }>> {
+  return withRegion(edge, region, (object) => tell(async () => (await object()).createServiceKey(region, name)));
+}
+
+export async function revokeServiceKey(edge: Edge, region: string, keyId: string): Promise<Result<null>> {
+  return withRegion(edge, region, (object) => tell(async () => (await object()).revokeServiceKey(keyId)));
+}
+
+export async function listHosts(edge: Edge, region: string): Promise<Result<readonly HostRow[]>> {
+  return withRegion(edge, region, (object) => ask(async () => (await object()).listHosts()));
+}
+
+/** Publishes a new ticket key, which signs once every verifier has had time to learn it. */
+export async function rotateSigningKeys(edge: Edge): Promise<Result<{ kid: string; signsFrom: number }>> {
+  return tell(async () => success(await signingKeysObject(edge.env).rotate()));
+}
+
+/** An account's object refuses whoever asks for an account that does not exist; the operator is told so plainly. */
+async function withAccount<T>(
+  edge: Edge,
+  accountId: string,
+  use: (account: () => AccountApi) => Promise<Result<T>>,
+): Promise<Result<T>> {
+  if (!isObjectName(accountId)) return ACCOUNT_NOT_FOUND;
+  const result = await use(() => accountObject(edge.env, accountId));
+  return !result.ok && result.failure.kind === "credential-invalid" ? ACCOUNT_NOT_FOUND : result;
+}
+
+async function withRegion<T>(
+  edge: Edge,
+  region: string,
+  use: (object: () => Promise<RegionApi>) => Promise<Result<T>>,
+): Promise<Result<T>> {
+  if (!readRegions(edge.env.REGIONS).includes(region)) return failure("route-not-found", "There is no such region.");
+  return use(() => regionNamed(edge.env, region));
+}

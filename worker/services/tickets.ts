@@ -1,0 +1,62 @@
+import type { Placement, Verdict } from "../../durable-objects/contract.ts";
+import { failure, type Result, success } from "../../protocol/failures.ts";
+import type { TicketClaims } from "../../protocol/ticket.ts";
+import type { Edge } from "../edge.ts";
+import { tell } from "../objects.ts";
+import { mintTicket, type TicketOptions } from "../tickets/mint.ts";
+import { type Authority, locate } from "./authorise.ts";
+import { sshKeyFingerprint } from "./ssh-key.ts";
+
+type Holder = Pick<TicketOptions, "azp" | "forwarderRegion" | "cnf">;
+
+interface Minted {
+  readonly ticket: string;
+  readonly claims: TicketClaims;
+}
+
+/** A ticket for a call that the edge itself makes to the VM's host. */
+export async function edgeTicket(edge: Edge, verdict: Verdict, placement: Placement): Promise<Result<string>> {
+  const minted = await mint(edge, verdict, placement, { azp: "edge" });
+  return minted.ok ? success(minted.value.ticket) : minted;
+}
+
+/** A ticket that one forwarder may show to the VM's host, for one SSH login. */
+export async function forwarderTicket(
+  edge: Edge,
+  authority: Authority,
+  forwarder: { readonly id: string; readonly region: string },
+): Promise<Result<string>> {
+  const placement = await locate(edge, authority.verdict);
+  if (!placement.ok) return placement;
+  const holder: Holder = { azp: `forwarder:${forwarder.id}`, forwarderRegion: forwarder.region };
+  const minted = await mint(edge, authority.verdict, placement.value, holder);
+  return minted.ok ? success(minted.value.ticket) : minted;
+}
+
+/** A ticket for a client's own hands: single-use, good at any forwarder of the VM's region, bound to a key if one is named. */
+export interface ClientTicket {
+  readonly ticket: string;
+  /** Milliseconds since 1970 UTC. */
+  readonly expiresAt: number;
+  /** The SSH user name that goes with it, `<vm>+<linux user>`. The ticket is the password. */
+  readonly user: string;
+}
+
+export async function clientTicket(edge: Edge, authority: Authority, publicKey: string | null): Promise<Result<ClientTicket>> {
+  const ssh = publicKey === null ? null : await sshKeyFingerprint(publicKey);
+  if (publicKey !== null && ssh === null) return failure("bad-request", "publicKey: is not an OpenSSH public key line.");
+  const placement = await locate(edge, authority.verdict);
+  if (!placement.ok) return placement;
+  const { region } = placement.value;
+  const holder: Holder = { azp: "client", forwarderRegion: region, ...(ssh === null ? {} : { cnf: { ssh } }) };
+  const minted = await mint(edge, authority.verdict, placement.value, holder);
+  if (!minted.ok) return minted;
+  const { ticket, claims } = minted.value;
+  return success({ ticket, expiresAt: claims.exp * 1000, user: `${claims.vm}+${claims.user}` });
+}
+
+function mint(edge: Edge, verdict: Verdict, placement: Placement, holder: Holder): Promise<Result<Minted>> {
+  const { hostId, hostUrl } = placement;
+  const options = { hostId, hostUrl, ...holder, now: edge.clock(), randomBytes: edge.randomBytes };
+  return tell(async () => success(await mintTicket(edge.env, verdict, options)));
+}

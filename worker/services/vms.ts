@@ -1,0 +1,51 @@
+import type { Page, VmCounts, VmRecord, VmSpec, VmState } from "../../durable-objects/contract.ts";
+import { failure, type Result } from "../../protocol/failures.ts";
+import { isVmId, newVmId } from "../../protocol/ids.ts";
+import type { Edge } from "../edge.ts";
+import { accountObject, ask, tell, vmObject } from "../objects.ts";
+import type { Authority } from "./authorise.ts";
+
+/** Makes a VM and its users; answers when it runs. */
+export async function createVm(edge: Edge, accountId: string, spec: VmSpec): Promise<Result<VmRecord>> {
+  const repeated = firstRepeated(spec.users.map((user) => user.name));
+  if (repeated !== null) return failure("linux-user-duplicate", `The Linux user ${repeated} is listed twice.`);
+  const repeatedGroup = firstRepeated(spec.groups.map((group) => group.name));
+  if (repeatedGroup !== null) return failure("vm-create-bad-request", `The group ${repeatedGroup} is listed twice.`);
+  const vmId = newVmId(edge.randomBytes);
+  return tell(() => vmObject(edge.env, vmId).create(accountId, vmId, spec));
+}
+
+export async function listVms(
+  edge: Edge,
+  accountId: string,
+  query: Page & { includeDeleted: boolean; state?: VmState },
+): Promise<Result<{ vms: readonly VmRecord[]; total: number; counts: VmCounts }>> {
+  return ask(() => accountObject(edge.env, accountId).listVms(query));
+}
+
+/** A VM's record, read from its object: what the edge answers itself never comes from a cache. */
+export async function readVm(edge: Edge, { verdict }: Authority): Promise<Result<VmRecord>> {
+  return await ask(() => vmObject(edge.env, verdict.vmId).read(verdict.accountId));
+}
+
+/** Starts or wakes a VM; running already is success. */
+export async function startVm(edge: Edge, { verdict }: Authority): Promise<Result<VmRecord>> {
+  return await tell(() => vmObject(edge.env, verdict.vmId).start(verdict.accountId));
+}
+
+/** What only the owner may do to a machine. */
+export type OwnerAction = "stop" | "suspend" | "remove";
+
+export async function actAsOwner(edge: Edge, accountId: string, vmId: string, action: OwnerAction): Promise<Result<VmRecord>> {
+  if (!isVmId(vmId)) return failure("vm-id-invalid", "A VM id is 20 lower-case letters and digits.");
+  return await tell(() => vmObject(edge.env, vmId)[action](accountId));
+}
+
+function firstRepeated(names: readonly string[]): string | null {
+  const seen = new Set<string>();
+  for (const name of names) {
+    if (seen.has(name)) return name;
+    seen.add(name);
+  }
+  return null;
+}
