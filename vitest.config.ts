@@ -6,6 +6,9 @@ const TEST_SECRETS = {
   TOKEN_MAC_KEYS: "dGVzdC1tYWMta2V5LW51bWJlci1vbmU",
   // SHA-256 of "operator-key-for-tests"
   OPERATOR_KEY_SHA256: "de413284fee222ff4399cb0dd21e4d2c74ae894fcfc7b69d3c7d32c760646f2f",
+  // Tests send what they like as fast as they can; those of the limits set their own.
+  RATE_PRINCIPAL_PER_S: "0",
+  AUDIT_FLUSH_MS: "10",
 };
 
 export default defineConfig({
@@ -22,13 +25,19 @@ export default defineConfig({
       {
         test: {
           name: "node",
-          include: ["test/{protocol,service,forwarder,host}/**/*.test.ts"],
+          include: ["test/{protocol,service,forwarder,bin,fuzz}/**/*.test.ts"],
           exclude: ["test/forwarder/openssh/**"],
         },
       },
       {
-        // The forwarder under the real OpenSSH commands: many processes, so it is no part of test:fast.
-        test: { name: "openssh", include: ["test/forwarder/openssh/**/*.test.ts"], testTimeout: 30_000, hookTimeout: 30_000 },
+        // Under the real OpenSSH: the forwarder with its clients, the host agent with its sshd. Many processes, so no part of
+        // test:fast.
+        test: {
+          name: "openssh",
+          include: ["test/forwarder/openssh/**/*.test.ts", "test/host/**/*.test.ts"],
+          testTimeout: 30_000,
+          hookTimeout: 30_000,
+        },
       },
       {
         test: {
@@ -37,6 +46,7 @@ export default defineConfig({
           testTimeout: 120_000,
           hookTimeout: 600_000,
           fileParallelism: false,
+          sequence: { groupOrder: 1 },
         },
       },
       {
@@ -46,6 +56,8 @@ export default defineConfig({
           globalSetup: ["test/system/started-system.ts"],
           testTimeout: 60_000,
           hookTimeout: 120_000,
+          // After everything else, so that real logins and transfers have the machine to themselves.
+          sequence: { groupOrder: 2 },
         },
       },
     ],

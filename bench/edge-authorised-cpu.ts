@@ -1,12 +1,12 @@
 import { Agent, get } from "node:http";
+import { cpuMicroseconds, findDescendant } from "../test/system/processes.ts";
 import { withVm } from "./account.ts";
 import { type Benchmark, median } from "./figure.ts";
-import { cpuMicroseconds, findDescendant } from "./processes.ts";
 
 /** Rounds of each kind; one more before them warms up. */
 const ROUNDS = 5;
 /** Enough for the 10 ms resolution of CPU times to be a small part of a round. */
-const REQUESTS_PER_ROUND = 3_000;
+const REQUESTS_PER_ROUND = 2_000;
 const CONCURRENCY = 16;
 
 /**

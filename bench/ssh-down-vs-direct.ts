@@ -7,7 +7,7 @@ import { type BenchVm, withVm } from "./account.ts";
 import { type Benchmark, median } from "./figure.ts";
 
 const ROUNDS = 5;
-const MEBIBYTES = 256;
+const MEBIBYTES = 192;
 /** A second sshd in the guest, the same program with the same settings, for the direct login. */
 const DIRECT_PORT = 2200;
 
@@ -70,7 +70,7 @@ hostname -I`;
 function download(words: readonly string[]): Promise<number> {
   return new Promise((resolve, reject) => {
     const started = performance.now();
-    const ssh = spawn("ssh", ["-o", "BatchMode=yes", ...words, "cat /root/big"], { stdio: ["ignore", "pipe", "inherit"] });
+    const ssh = spawn("ssh", ["-q", "-o", "BatchMode=yes", ...words, "cat /root/big"], { stdio: ["ignore", "pipe", "inherit"] });
     let bytes = 0;
     ssh.stdout.on("data", (chunk: Buffer) => {
       bytes += chunk.length;

@@ -1,6 +1,10 @@
 #!/bin/bash
 # Installs the Debian packages that a host needs, only those that are missing. Safe to run at every start: silent and
 # quick when there is nothing to do. Needs root and apt on Debian 12 or newer when there is.
+#
+#   install-system-packages.sh [--with-tests]
+#
+# --with-tests adds what only the tests need: an sshd to stand in for a guest's, and the clients that people use.
 set -euo pipefail
 
 # package=file that shows it is there, so that nothing but file tests runs when all is well
@@ -12,6 +16,7 @@ NEEDED=(
   iproute2=/sbin/ip
   mmdebstrap=/usr/bin/mmdebstrap
   util-linux=/usr/bin/nsenter
+  mount=/usr/bin/mount
   openssh-client=/usr/bin/ssh
   ca-certificates=/etc/ssl/certs/ca-certificates.crt
 )
@@ -19,8 +24,18 @@ NEEDED=(
 debian=$(. /etc/os-release 2>/dev/null && echo "${VERSION_ID:-}" || true)
 [[ "$debian" =~ ^[0-9]+$ ]] && ((debian >= 13)) && NEEDED+=(netavark=/usr/lib/podman/netavark)
 
+readonly NEEDED_BY_TESTS=(
+  openssh-server=/usr/sbin/sshd
+  sshpass=/usr/bin/sshpass
+  expect=/usr/bin/expect
+  rsync=/usr/bin/rsync
+  git=/usr/bin/git
+)
+
+wanted=("${NEEDED[@]}")
+[[ "${1-}" != --with-tests ]] || wanted+=("${NEEDED_BY_TESTS[@]}")
 missing=()
-for entry in "${NEEDED[@]}"; do
+for entry in "${wanted[@]}"; do
   [[ -e "${entry#*=}" ]] || missing+=("${entry%%=*}")
 done
 ((${#missing[@]} > 0)) || exit 0

@@ -6,6 +6,9 @@ const USAGE = `postern <command>
   serve-host       run a host agent        (settings: docs/settings.md)
   serve-forwarder  run an SSH forwarder    (settings: docs/settings.md)
   keys             make and revoke accounts' API keys and service keys
+  ssh              ssh into a VM, end to end (docs/ssh-end-to-end.md)
+  ssh-proxy        the same as a ProxyCommand for ssh_config
+  host-keys        show and rotate the SSH forwarder's host keys
   help             this text
 `;
 
@@ -31,6 +34,18 @@ const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<voi
     const { runKeys } = await import("./keys.ts");
     await runKeys(args, process.env, (text) => process.stdout.write(`${text}\n`));
   },
+  ssh: async (args) => {
+    const { runSsh } = await import("./ssh/ssh.ts");
+    process.exitCode = await runSsh(args, process.env);
+  },
+  "ssh-proxy": async (args) => {
+    const { runSshProxy } = await import("./ssh/ssh-proxy.ts");
+    await runSshProxy(args, process.env, { input: process.stdin, output: process.stdout });
+  },
+  "host-keys": async (args) => {
+    const { runHostKeys } = await import("./host-keys.ts");
+    await runHostKeys(args, process.env, (text) => process.stdout.write(`${text}\n`));
+  },
   help: async () => {
     process.stdout.write(USAGE);
   },
@@ -54,4 +69,6 @@ if (command === undefined) {
     process.stderr.write(`postern ${name}: ${error instanceof Error ? error.message : String(error)}\n`);
     process.exitCode = 1;
   }
+  // The command is done; an idle keep-alive connection of its HTTP client must not hold the process for seconds.
+  process.exit();
 }

@@ -1,4 +1,6 @@
 import { OUTBOX_TABLE } from "./outbox.ts";
+import { SLUGS_TABLE } from "./slugs.ts";
+import { SNAPSHOTS_TABLE } from "./snapshot-index.ts";
 
 /**
  * Tables of an account. `counts` holds the numbers that lists and quotas need, kept in the same transactions as the rows,
@@ -22,4 +24,8 @@ export const ACCOUNT_SCHEMA: readonly string[] = [
    CREATE INDEX identities_unmanaged ON identities (created_at, id) WHERE managed = 0;
    CREATE TABLE counts (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
    ${OUTBOX_TABLE}`,
+  `ALTER TABLE vms ADD COLUMN snapshot_id TEXT;
+   ALTER TABLE vms ADD COLUMN details TEXT NOT NULL DEFAULT '{}';
+   ${SLUGS_TABLE}`,
+  SNAPSHOTS_TABLE,
 ];

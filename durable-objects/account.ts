@@ -1,13 +1,28 @@
 import { failure, type Result, success } from "../protocol/failures.ts";
 import { newRowId } from "../protocol/ids.ts";
-import { CREDENTIAL_INVALID_MESSAGE } from "../protocol/messages.ts";
+import { CREDENTIAL_INVALID_MESSAGE, SNAPSHOT_NOT_FOUND_MESSAGE, VM_NOT_FOUND_MESSAGE } from "../protocol/messages.ts";
 import { accountSubject } from "../protocol/subjects.ts";
 import { mintCredential } from "../protocol/tokens.ts";
 import { ACCOUNT_SCHEMA } from "./account-schema.ts";
-import type { AccountApi, AccountStanding, IdentityRow, Page, TokenRow, VmCounts, VmRecord } from "./contract.ts";
+import type {
+  AccountApi,
+  AccountStanding,
+  IdentityRow,
+  ListedVm,
+  Page,
+  SlugWish,
+  SnapshotCounts,
+  SnapshotFilter,
+  SnapshotRecord,
+  TokenRow,
+  VmCounts,
+  VmRecord,
+} from "./contract.ts";
 import { Counts } from "./counts.ts";
 import type { Env } from "./env.ts";
 import { Outbox } from "./outbox.ts";
+import { Slugs } from "./slugs.ts";
+import { SnapshotIndex } from "./snapshot-index.ts";
 import { StoredObject } from "./stored-object.ts";
 import { VmIndex, type VmListQuery } from "./vm-index.ts";
 
@@ -18,12 +33,16 @@ type NewKey = { keyId: string; apiKey: string };
 export class Account extends StoredObject implements AccountApi {
   readonly #counts: Counts;
   readonly #vms: VmIndex;
+  readonly #slugs: Slugs;
+  readonly #snapshots: SnapshotIndex;
   readonly #outbox: Outbox;
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env, ACCOUNT_SCHEMA);
     this.#counts = new Counts(this.sql);
     this.#vms = new VmIndex(this.sql);
+    this.#slugs = new Slugs(this.sql);
+    this.#snapshots = new SnapshotIndex(this.sql);
     this.#outbox = new Outbox(ctx.storage, env, this.settings, () => this.clock());
   }
 
@@ -98,7 +117,7 @@ export class Account extends StoredObject implements AccountApi {
     return account === null ? noAccount() : success({ epoch: account.epoch, readAt: this.clock() });
   }
 
-  async addVm(vm: VmRecord): Promise<Result<null>> {
+  async addVm(vm: VmRecord, slug: SlugWish | null): Promise<Result<null>> {
     const account = this.#account();
     if (account === null || account.id !== vm.accountId) return noAccount();
     if (!this.#vms.has(vm.id)) {
@@ -107,20 +126,62 @@ export class Account extends StoredObject implements AccountApi {
       const most = this.settings.MAX_VMS_PER_ACCOUNT;
       if (used >= most) return failure("vm-quota-exceeded", `This account has ${used} VMs; it may have ${most}.`);
     }
-    this.ctx.storage.transactionSync(() => this.#vms.put(vm));
-    return success(null);
+    return this.ctx.storage.transactionSync(() => {
+      const taken = slug === null ? success(null) : this.#slugs.take(vm.id, slug);
+      if (taken.ok) this.#vms.put(vm);
+      return taken;
+    });
   }
 
   async noteVm(vm: VmRecord): Promise<void> {
     const account = this.#account();
     if (account === null || account.id !== vm.accountId) return;
-    this.ctx.storage.transactionSync(() => this.#vms.put(vm));
+    this.ctx.storage.transactionSync(() => {
+      this.#vms.put(vm);
+      if (vm.state === "deleted") this.#slugs.release(vm.id);
+    });
   }
 
-  async listVms(query: VmListQuery): Promise<Result<{ vms: readonly VmRecord[]; total: number; counts: VmCounts }>> {
+  async listVms(query: VmListQuery): Promise<Result<{ vms: readonly ListedVm[]; total: number; counts: VmCounts }>> {
     const account = this.#account();
     if (account === null) return noAccount();
     return success({ ...this.#vms.list(account.id, query, this.bounds(query)), counts: this.#vms.counts() });
+  }
+
+  async findSlug(slug: string): Promise<Result<string>> {
+    const holder = this.#account() === null ? null : this.#slugs.holder(slug);
+    return holder === null ? noVm() : success(holder);
+  }
+
+  async slugOf(vmId: string): Promise<Result<string | null>> {
+    return this.#account() === null ? noAccount() : success(this.#slugs.of(vmId));
+  }
+
+  async setSlug(vmId: string, wish: SlugWish | null): Promise<Result<null>> {
+    if (this.#account() === null) return noAccount();
+    if (!this.#vms.isLive(vmId)) return noVm();
+    if (wish !== null) return this.ctx.storage.transactionSync(() => this.#slugs.take(vmId, wish));
+    this.#slugs.release(vmId);
+    return success(null);
+  }
+
+  async putSnapshot(snapshot: SnapshotRecord): Promise<Result<null>> {
+    const account = this.#account();
+    if (account === null || account.id !== snapshot.accountId) return noAccount();
+    const most = this.settings.MAX_SNAPSHOTS_PER_ACCOUNT;
+    return this.ctx.storage.transactionSync(() => this.#snapshots.put(snapshot, most));
+  }
+
+  async listSnapshots(
+    query: Page & SnapshotFilter,
+  ): Promise<Result<{ snapshots: readonly SnapshotRecord[]; total: number; counts: SnapshotCounts }>> {
+    if (this.#account() === null) return noAccount();
+    return success({ ...this.#snapshots.list(query, this.bounds(query)), counts: this.#snapshots.counts() });
+  }
+
+  async findSnapshotSlug(slug: string): Promise<Result<string>> {
+    const id = this.#account() === null ? null : this.#snapshots.withSlug(slug);
+    return id === null ? failure("snapshot-not-found", SNAPSHOT_NOT_FOUND_MESSAGE) : success(id);
   }
 
   async addIdentity(identity: IdentityRow): Promise<Result<null>> {
@@ -196,6 +257,10 @@ export class Account extends StoredObject implements AccountApi {
     this.sql.exec("INSERT INTO keys (id, hash, name, created_at) VALUES (?, ?, ?, ?)", key.keyId, key.hash, name, this.clock());
     this.#counts.add("keys", 1);
   }
+}
+
+function noVm() {
+  return failure("vm-not-found", VM_NOT_FOUND_MESSAGE);
 }
 
 function noAccount() {

@@ -1,7 +1,7 @@
 import type { Result } from "../protocol/failures.ts";
 import type { MachineState } from "../protocol/feed.ts";
 import type { Floor } from "../protocol/floors.ts";
-import type { GuestGroup, GuestUser } from "../protocol/host-api.ts";
+import type { GuestFile, GuestGroup, GuestUser, MachineResources } from "../protocol/host-api.ts";
 import type { Operation } from "../protocol/operations.ts";
 import type { Subject } from "../protocol/subjects.ts";
 
@@ -87,21 +87,87 @@ export interface IdentityRow {
 /** States of a VM as the API can name them. */
 export type VmState = "starting" | "running" | "suspending" | "suspended" | "stopped" | "deleted" | "lost";
 
-export interface VmRecord {
+/** What an owner may change about a VM as long as it exists. Times in seconds; `null`: none. */
+export interface VmTraits {
+  /** Label for people: `name` of 0.1, `displayName` of 0.2. */
+  readonly name: string | null;
+  readonly metadata: Readonly<Record<string, string>>;
+  /** The VM is suspended after so long without use. */
+  readonly idleTimeoutSeconds: number | null;
+  /** Bytes that count as use. */
+  readonly activityThresholdBytes: number | null;
+  /** The VM is deleted when it has not run for so long; 0: as soon as it is stopped. */
+  readonly autoDeleteSeconds: number | null;
+  /** The VM is deleted so long after it was created. */
+  readonly ttlSeconds: number | null;
+}
+
+export interface VmRecord extends VmTraits {
   readonly id: string;
   readonly accountId: string;
-  readonly name: string | null;
   readonly state: VmState;
   readonly region: string;
   readonly hostId: string;
+  readonly resources: MachineResources;
+  readonly snapshotId: string | null;
   readonly createdAt: number;
   readonly updatedAt: number;
 }
 
-export interface VmSpec {
-  readonly name: string | null;
+/** A VM as its account's index has it. The slug is the account's own: no other object knows it. */
+export interface ListedVm extends VmRecord {
+  readonly slug: string | null;
+}
+
+/** A slug that is wanted for a VM; `reassign` takes it from the VM that holds it. */
+export interface SlugWish {
+  readonly slug: string;
+  readonly reassign: boolean;
+}
+
+/** One end of a firewall rule; the members intersect, and none at all means the VM itself. */
+export interface FirewallEndpoint {
+  readonly vmId?: string | undefined;
+  readonly vpcId?: string | undefined;
+  readonly tunnelId?: string | undefined;
+  readonly cidr?: string | undefined;
+  readonly public?: true | undefined;
+  readonly port?: number | undefined;
+  readonly protocol?: "tcp" | "udp" | "icmp" | undefined;
+}
+
+/** What a VM's traffic may do; whatever no rule allows is refused. */
+export interface FirewallRule {
+  readonly id: string;
+  readonly source: FirewallEndpoint;
+  readonly destination: FirewallEndpoint;
+  readonly description: string | null;
+  readonly createdAt: number;
+}
+
+/** A VM to make. `PLAIN_VM` in `vm-spec.ts` is the one that asks for nothing. */
+export interface VmSpec extends VmTraits {
   readonly users: readonly GuestUser[];
   readonly groups: readonly GuestGroup[];
+  readonly files: readonly GuestFile[];
+  readonly resources: MachineResources;
+  readonly snapshotId: string | null;
+  readonly firewall: readonly FirewallRule[];
+  readonly slug: SlugWish | null;
+}
+
+/** What to change about a VM; what is absent stays. Metadata is merged: an empty value removes its key. */
+export type VmChange = Partial<VmTraits>;
+
+/** What to list: each member narrows. `metadata`: every pair must be there. */
+export interface VmFilter {
+  readonly includeDeleted: boolean;
+  readonly state?: VmState | undefined;
+  readonly slug?: string | undefined;
+  readonly snapshotId?: string | undefined;
+  readonly metadata?: Readonly<Record<string, string>> | undefined;
+  /** Part of the id, the name or the slug, whatever its case. */
+  readonly search?: string | undefined;
 }
 
 /** Where a VM is, for whoever forwards to it. */
@@ -129,13 +195,27 @@ export interface AccountApi {
   listKeys(page: Page): Promise<Result<{ keys: readonly TokenRow[]; total: number }>>;
   /** The account's epoch now, for tickets of work that the account's own objects do on its behalf. */
   epoch(): Promise<Result<{ epoch: number; readAt: number }>>;
-  /** Takes a place under the account's VM quota; called by the VM's own object. Idempotent. */
-  addVm(vm: VmRecord): Promise<Result<null>>;
+  /**
+   * Takes a place under the account's VM quota, and the slug that the VM wants, or neither; called by the VM's own object.
+   * Idempotent. A slug that another VM holds is a `conflict`.
+   */
+  addVm(vm: VmRecord, slug: SlugWish | null): Promise<Result<null>>;
   /** Notes a VM's newest record in the index; older `updatedAt` than known is ignored. */
   noteVm(vm: VmRecord): Promise<void>;
-  listVms(
-    page: Page & { includeDeleted: boolean; state?: VmState },
-  ): Promise<Result<{ vms: readonly VmRecord[]; total: number; counts: VmCounts }>>;
+  /** `total` counts what the filter admits; `counts` are of the whole account. */
+  listVms(query: Page & VmFilter): Promise<Result<{ vms: readonly ListedVm[]; total: number; counts: VmCounts }>>;
+  /** The VM that holds a slug, or `vm-not-found`. */
+  findSlug(slug: string): Promise<Result<string>>;
+  slugOf(vmId: string): Promise<Result<string | null>>;
+  /** Gives a VM of the account a slug, or takes it away (`null`). A slug that another VM holds is a `conflict`. */
+  setSlug(vmId: string, wish: SlugWish | null): Promise<Result<null>>;
+  /** Enters a snapshot, or its newer record, within the account's quota; a slug that another has is a `conflict`. Idempotent. */
+  putSnapshot(snapshot: SnapshotRecord): Promise<Result<null>>;
+  listSnapshots(
+    query: Page & SnapshotFilter,
+  ): Promise<Result<{ snapshots: readonly SnapshotRecord[]; total: number; counts: SnapshotCounts }>>;
+  /** The id of the snapshot that has a slug, or `snapshot-not-found`. */
+  findSnapshotSlug(slug: string): Promise<Result<string>>;
   /** Called by the identity's own object, so that the index cannot miss one. Idempotent. */
   addIdentity(identity: IdentityRow): Promise<Result<null>>;
   removeIdentity(identityId: string): Promise<void>;
@@ -183,8 +263,69 @@ export interface VmApi {
   stop(accountId: string): Promise<Result<VmRecord>>;
   suspend(accountId: string): Promise<Result<VmRecord>>;
   remove(accountId: string): Promise<Result<VmRecord>>;
+  /** Changes traits; when the VM sleeps is told to its host first. More metadata than allowed is `bad-request`. */
+  update(accountId: string, change: VmChange): Promise<Result<VmRecord>>;
+  /** Gives the machine other sizes; absent ones stay. `growOnly`: refuses what is smaller than it has. */
+  resize(accountId: string, wish: MachineResources, growOnly: boolean): Promise<Result<VmRecord>>;
+  firewall(accountId: string): Promise<Result<readonly FirewallRule[]>>;
+  /** The record as soon as the VM neither runs nor starts, or after `VM_AWAIT_STEP_MS` whatever it is then. */
+  untilAtRest(accountId: string): Promise<Result<VmRecord>>;
   /** The host says the machine changed its state. */
   observe(hostId: string, state: MachineState, at: number): Promise<void>;
+}
+
+export type SnapshotState = "building" | "ready" | "failed" | "deleted";
+
+/** A copy of a VM's disk, kept on the VM's host, from which new VMs can begin. */
+export interface SnapshotRecord {
+  readonly id: string;
+  readonly accountId: string;
+  readonly sourceVmId: string;
+  /** Label for people: `name` of 0.1, `displayName` of 0.2. */
+  readonly name: string | null;
+  /** One of the account's own; at most one of its snapshots has it. */
+  readonly slug: string | null;
+  readonly state: SnapshotState;
+  readonly failureReason: string | null;
+  /** Sizes of the VM when it was taken. */
+  readonly resources: MachineResources;
+  readonly lastUsedAt: number | null;
+  readonly createdAt: number;
+  readonly updatedAt: number;
+}
+
+export interface SnapshotWish {
+  readonly sourceVmId: string;
+  readonly name: string | null;
+  readonly slug: string | null;
+}
+
+/** What may be changed about a snapshot; what is absent stays. */
+export type SnapshotChange = Partial<Pick<SnapshotRecord, "name" | "slug">>;
+
+/** Which host keeps a snapshot. */
+export interface SnapshotPlace {
+  readonly region: string;
+  readonly hostId: string;
+}
+
+export interface SnapshotFilter {
+  readonly states: readonly SnapshotState[];
+  readonly sourceVmId: string | null;
+}
+
+export type SnapshotCounts = Readonly<Record<SnapshotState, number>>;
+
+/** Object name: the snapshot id. Another account's snapshot does not exist, nor does a deleted one. */
+export interface SnapshotApi {
+  /** Captures the VM's disk and answers when that is done. Finished or undone by alarm if it dies half-way. */
+  take(accountId: string, snapshotId: string, wish: SnapshotWish): Promise<Result<SnapshotRecord>>;
+  read(accountId: string): Promise<Result<SnapshotRecord>>;
+  change(accountId: string, change: SnapshotChange): Promise<Result<SnapshotRecord>>;
+  /** VMs that began with it stay. */
+  remove(accountId: string): Promise<Result<SnapshotRecord>>;
+  /** Where a VM must be placed to begin with it; counts as use. `snapshot-not-ready` unless it is ready. */
+  boot(accountId: string): Promise<Result<SnapshotPlace>>;
 }
 
 /** What a service key resolves to. */
@@ -204,19 +345,38 @@ export interface HostRow {
   readonly lastSeenAt: number;
 }
 
+/** A live SSH connection, as its forwarder told of it. */
+export interface SshSessionRow {
+  readonly id: string;
+  readonly subject: Subject;
+  readonly vmId: string;
+  readonly linuxUser: string;
+  readonly credentialId: string;
+  /** Where the client came from. */
+  readonly address: string;
+  readonly since: number;
+}
+
 /** Object name: `regionObjectName(region)`. Its `fetch` takes the feed's WebSocket upgrade, already authenticated. */
 export interface RegionApi {
   createServiceKey(region: string, name: string | null): Promise<Result<{ keyId: string; serviceKey: string }>>;
   revokeServiceKey(keyId: string): Promise<Result<null>>;
   checkServiceKey(secretHash: string): Promise<Result<ServiceStanding>>;
-  /** Chooses the connected host with the fewest VMs that has room, and counts the VM there until `release`. Idempotent. */
-  place(vmId: string): Promise<Result<{ hostId: string; hostUrl: string }>>;
+  /**
+   * Chooses the connected host with the fewest VMs that has room, or the one named (`onHost`) if it is connected and has
+   * room, and counts the VM there until `release`. Idempotent.
+   */
+  place(vmId: string, onHost?: string | null): Promise<Result<{ hostId: string; hostUrl: string }>>;
   release(vmId: string): Promise<void>;
   /** The URL of a connected host, or `host-unavailable`. */
   hostUrl(hostId: string): Promise<Result<string>>;
   listHosts(): Promise<Result<readonly HostRow[]>>;
   /** Keeps the floors for late joiners and pushes them to every connected verifier. Idempotent. */
   deliverFloors(floors: readonly Floor[]): Promise<void>;
+  /** SSH connections of an account at the region's forwarders, oldest first, at most `MAX_PAGE_SIZE`. */
+  listSshSessions(accountId: string): Promise<Result<readonly SshSessionRow[]>>;
+  /** Tells the forwarder that holds an account's connection to end it; `session-not-found` when none does. */
+  closeSshSession(accountId: string, id: string): Promise<Result<null>>;
 }
 
 /** Object name: `ticket-keys`; one for the deployment. */

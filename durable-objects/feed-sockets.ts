@@ -52,6 +52,16 @@ export class FeedSockets {
     return heard;
   }
 
+  /** The socket of each connected forwarder, by its id. */
+  forwarders(): Map<string, WebSocket> {
+    const sockets = new Map<string, WebSocket>();
+    for (const socket of this.members()) {
+      const { member } = this.read(socket);
+      if (member?.role === "forwarder") sockets.set(member.id, socket);
+    }
+    return sockets;
+  }
+
   /** A member that dials again replaces its older socket, which may be dead without knowing. */
   replaceOlder(newest: WebSocket): void {
     const { member } = this.read(newest);

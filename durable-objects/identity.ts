@@ -67,6 +67,7 @@ export class Identity extends StoredObject implements IdentityApi {
   async remove(accountId: string): Promise<Result<null>> {
     const row = this.#owned(accountId);
     if (row === null) return notFound();
+    if (row.managed === 1) return failure("identity-managed", "A managed identity cannot be deleted.");
     await this.#narrow(row, () => {
       this.sql.exec("UPDATE identity SET removed_at = ?", this.clock());
       this.#tokens.dropAll();

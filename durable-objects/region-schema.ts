@@ -13,4 +13,10 @@ export const REGION_SCHEMA: readonly string[] = [
    CREATE TABLE floors (sub TEXT PRIMARY KEY, epoch INTEGER NOT NULL, at INTEGER NOT NULL, received_at INTEGER NOT NULL)
      WITHOUT ROWID;
    CREATE INDEX floors_by_age ON floors (received_at);`,
+  `CREATE TABLE ssh_sessions (
+     id TEXT PRIMARY KEY, forwarder_id TEXT NOT NULL, account_id TEXT NOT NULL, sub TEXT NOT NULL, vm_id TEXT NOT NULL,
+     linux_user TEXT NOT NULL, credential_id TEXT NOT NULL, address TEXT NOT NULL, since INTEGER NOT NULL
+   ) WITHOUT ROWID;
+   CREATE INDEX ssh_sessions_by_account ON ssh_sessions (account_id, since);
+   CREATE INDEX ssh_sessions_by_forwarder ON ssh_sessions (forwarder_id);`,
 ];

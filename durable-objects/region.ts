@@ -5,10 +5,18 @@ import { newRowId } from "../protocol/ids.ts";
 import { CREDENTIAL_INVALID_MESSAGE } from "../protocol/messages.ts";
 import type { Subject } from "../protocol/subjects.ts";
 import { mintCredential } from "../protocol/tokens.ts";
-import { FEED_KEY_HEADER, FEED_REGION_HEADER, type HostRow, type RegionApi, type ServiceStanding } from "./contract.ts";
+import {
+  FEED_KEY_HEADER,
+  FEED_REGION_HEADER,
+  type HostRow,
+  type RegionApi,
+  type ServiceStanding,
+  type SshSessionRow,
+} from "./contract.ts";
 import type { Env } from "./env.ts";
 import { FeedSockets, type Hello } from "./feed-sockets.ts";
 import { REGION_SCHEMA } from "./region-schema.ts";
+import { SshSessions } from "./ssh-sessions.ts";
 import { StoredObject } from "./stored-object.ts";
 
 /** Longest frame that a verifier may send, in characters; every real one is far shorter. */
@@ -20,10 +28,12 @@ type HostWithCount = HostColumns & { vm_count: number };
 /** A region: its service keys, its hosts and where VMs are placed, and the feed of floors to every verifier in it. */
 export class Region extends StoredObject implements RegionApi {
   readonly #sockets: FeedSockets;
+  readonly #sessions: SshSessions;
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env, REGION_SCHEMA);
     this.#sockets = new FeedSockets(ctx);
+    this.#sessions = new SshSessions(this.sql);
   }
 
   async createServiceKey(region: string, name: string | null): Promise<Result<{ keyId: string; serviceKey: string }>> {
@@ -65,7 +75,7 @@ export class Region extends StoredObject implements RegionApi {
     return success({ region: row.region, keyId: row.id });
   }
 
-  async place(vmId: string): Promise<Result<{ hostId: string; hostUrl: string }>> {
+  async place(vmId: string, onHost: string | null = null): Promise<Result<{ hostId: string; hostUrl: string }>> {
     const hosts = this.#hosts();
     const [placed] = this.schema.exists
       ? this.sql.exec<{ host_id: string }>("SELECT host_id FROM placements WHERE vm_id = ?", vmId).toArray()
@@ -73,7 +83,11 @@ export class Region extends StoredObject implements RegionApi {
     const known = hosts.find((host) => host.id === placed?.host_id);
     if (known !== undefined) return success({ hostId: known.id, hostUrl: known.url });
     const connected = this.#connected();
+    if (onHost !== null && !connected.has(onHost)) {
+      return failure("host-unavailable", "The host that keeps the snapshot is not connected at the moment. Try again shortly.");
+    }
     const [chosen] = hosts
+      .filter((host) => onHost === null || host.id === onHost)
       .filter((host) => connected.has(host.id) && host.vm_count < host.capacity)
       .sort((left, right) => left.vm_count - right.vm_count);
     if (chosen === undefined) return failure("no-capacity", "No host has room for another VM at the moment. Try again later.");
@@ -130,6 +144,20 @@ export class Region extends StoredObject implements RegionApi {
     }
   }
 
+  async listSshSessions(accountId: string): Promise<Result<readonly SshSessionRow[]>> {
+    if (!this.schema.exists) return success([]);
+    const connected = new Set(this.#sockets.forwarders().keys());
+    return success(this.#sessions.list(accountId, connected, this.settings.MAX_PAGE_SIZE));
+  }
+
+  async closeSshSession(accountId: string, id: string): Promise<Result<null>> {
+    const holder = this.schema.exists ? this.#sessions.holder(accountId, id) : null;
+    const socket = holder === null ? undefined : this.#sockets.forwarders().get(holder);
+    if (socket === undefined) return failure("session-not-found", "This SSH session does not exist, or it has ended.");
+    this.#sockets.send(socket, { type: "close-ssh-session", id });
+    return success(null);
+  }
+
   /** Takes the upgrade of a verifier's feed socket; the Worker has checked the service key and names it in a header. */
   override async fetch(request: Request): Promise<Response> {
     const keyId = request.headers.get(FEED_KEY_HEADER);
@@ -154,8 +182,11 @@ export class Region extends StoredObject implements RegionApi {
       this.#welcome(socket, message);
     } else if (message.type === "vm-state" && member?.role === "host") {
       await this.#passOn(member.id, message);
+    } else if (message.type === "ssh-sessions" && member?.role === "forwarder") {
+      this.#sessions.opened(member.id, message.opened);
+      this.#sessions.closed(member.id, message.closed);
     } else {
-      this.#sockets.refuse(socket, "This frame is out of place: one hello comes first, then states of VMs from hosts.");
+      this.#sockets.refuse(socket, "This frame is out of place: one hello comes first, then reports of the member's own kind.");
     }
   }
 
@@ -183,6 +214,7 @@ export class Region extends StoredObject implements RegionApi {
     }
     this.#sockets.write(socket, { keyId, member: { role: hello.role, id: hello.id, joinedAt: now } });
     this.#sockets.replaceOlder(socket);
+    if (hello.role === "forwarder") this.#sessions.forget(hello.id, new Set(this.#sockets.forwarders().keys()));
     // No await since the floors were read: whatever is delivered from now on finds this socket among the members.
     const floors = this.sql
       .exec<{ sub: string; epoch: number; at: number }>(

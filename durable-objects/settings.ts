@@ -5,6 +5,8 @@
 export const DEFAULT_SETTINGS = {
   /** Most VMs of one account that are not deleted. */
   MAX_VMS_PER_ACCOUNT: 1_000,
+  /** Most snapshots of one account that are not deleted. */
+  MAX_SNAPSHOTS_PER_ACCOUNT: 200,
   /** Most identities of one account. */
   MAX_IDENTITIES_PER_ACCOUNT: 100_000,
   /** Most live API keys of one account. */
@@ -31,12 +33,16 @@ export const DEFAULT_SETTINGS = {
   /** Longest wait for a host to create a machine, and to do anything else to one. */
   VM_CREATE_LIMIT_MS: 120_000,
   VM_CALL_LIMIT_MS: 60_000,
+  /** Longest wait for a host to capture a disk. */
+  SNAPSHOT_LIMIT_MS: 300_000,
   /** How soon an operation that a crash cut short is looked at again; also the first wait before a retry. */
   VM_RECOVERY_MS: 5_000,
   /** Longest wait between two attempts to finish what a host did not answer. */
   VM_RETRY_MAX_MS: 300_000,
   /** Most operations that wait for one VM; more are refused as `vm-busy`. */
   VM_QUEUE_MAX: 8,
+  /** How long a VM's object holds one question that waits for the VM to come to rest; whoever waits longer asks again. */
+  VM_AWAIT_STEP_MS: 20_000,
   /** How long a new ticket key is published before it signs; more than verifiers keep a key set (`keySetMaxAgeMs`). */
   KEY_PUBLISH_LEAD_MS: 180_000,
   /** Between two ticket keys. */
@@ -45,6 +51,9 @@ export const DEFAULT_SETTINGS = {
   KEY_HOLD_MS: 120_000,
   /** How much longer than its last ticket a replaced key stays published. */
   KEY_RETIRE_MARGIN_MS: 60_000,
+  /** How long an account's audit trail goes back, and the most events that it keeps. */
+  AUDIT_KEEP_MS: 30 * 24 * 3_600_000,
+  AUDIT_MAX_EVENTS: 100_000,
 } as const;
 
 export type SettingName = keyof typeof DEFAULT_SETTINGS;

@@ -38,6 +38,11 @@ export function stepFor(state: VmState, command: Command): Step {
   return CALL;
 }
 
+/** Whether a VM in this state does not run; what waits for its end is over, and the time to its deletion counts. */
+export function isResting(state: VmState): boolean {
+  return state === "stopped" || state === "suspended" || state === "lost" || state === "deleted";
+}
+
 /** The state to show while an intent is under way; `known` is the last that the host told. */
 export function shownState(known: VmState, intent: Intent | null): VmState {
   if (known === "deleted" || known === "lost") return known;

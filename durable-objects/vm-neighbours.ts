@@ -1,6 +1,6 @@
 import { failure, type Result, success } from "../protocol/failures.ts";
 import { regionObjectName } from "../protocol/ids.ts";
-import type { VmRecord } from "./contract.ts";
+import type { SlugWish, SnapshotPlace, VmRecord } from "./contract.ts";
 import type { Env } from "./env.ts";
 import type { VmRow } from "./vm-store.ts";
 
@@ -14,9 +14,14 @@ export class VmNeighbours {
     this.#env = env;
   }
 
-  /** Takes a place on a host of the region. */
-  async place(row: VmRow): Promise<Result<Host>> {
-    return ask(row, "place", async () => (await this.#region(row)).place(row.id));
+  /** Takes a place on a host of the region, or on the one named. */
+  async place(row: VmRow, hostId: string | null): Promise<Result<Host>> {
+    return ask(row, "place", async () => (await this.#region(row)).place(row.id, hostId));
+  }
+
+  /** Where a snapshot's disk is, for a VM of the account that is to begin with it. */
+  async boot(accountId: string, snapshotId: string): Promise<Result<SnapshotPlace>> {
+    return ask({ id: snapshotId }, "boot", () => this.#env.SNAPSHOT.getByName(snapshotId).boot(accountId));
   }
 
   /** Gives the place back; whether that is certain. */
@@ -32,9 +37,9 @@ export class VmNeighbours {
     return url.ok ? url.value : row.hostUrl;
   }
 
-  /** Takes a place under the account's quota. */
-  async enter(vm: VmRecord): Promise<Result<null>> {
-    return ask(vm, "addVm", () => this.#account(vm).addVm(vm));
+  /** Takes a place under the account's quota, and the slug. */
+  async enter(vm: VmRecord, slug: SlugWish | null): Promise<Result<null>> {
+    return ask(vm, "addVm", () => this.#account(vm).addVm(vm, slug));
   }
 
   /** Brings the account's index up to date; whether that is certain. */

@@ -1,7 +1,9 @@
 import type { Clock } from "../protocol/bytes.ts";
-import type { VmRecord, VmSpec, VmState } from "./contract.ts";
+import type { MachineResources } from "../protocol/host-api.ts";
+import type { VmRecord, VmSpec, VmState, VmTraits } from "./contract.ts";
 import type { Schema } from "./schema.ts";
-import { type Intent, shownState } from "./vm-lifecycle.ts";
+import { type Intent, isResting, shownState } from "./vm-lifecycle.ts";
+import { readSpec, readTraits, traitsOf } from "./vm-spec.ts";
 
 /** The one table of a VM. A deleted VM keeps its row, so that its id is never used again. */
 export const VM_SCHEMA: readonly string[] = [
@@ -11,13 +13,21 @@ export const VM_SCHEMA: readonly string[] = [
      updated_at INTEGER NOT NULL, observed_at REAL NOT NULL, intent TEXT, attempts INTEGER NOT NULL,
      noted_at INTEGER NOT NULL
    );`,
+  `ALTER TABLE vm ADD COLUMN traits TEXT NOT NULL DEFAULT '{}';
+   ALTER TABLE vm ADD COLUMN resources TEXT NOT NULL DEFAULT '{}';
+   ALTER TABLE vm ADD COLUMN rested_at INTEGER;
+   UPDATE vm SET traits = json_object('name', name);`,
 ];
 
 /** `hostId` and `hostUrl` are empty until the VM is placed. */
 export interface VmRow {
   readonly id: string;
   readonly accountId: string;
-  readonly name: string | null;
+  /** As they are now; `spec` has them as they were asked for. */
+  readonly traits: VmTraits;
+  /** As they are now, likewise. */
+  readonly resources: MachineResources;
+  /** What was asked for; its files are forgotten once they are in the guest. */
   readonly spec: VmSpec;
   readonly region: string;
   readonly hostId: string;
@@ -29,6 +39,8 @@ export interface VmRow {
   /** The host's time of what it last told; older tellings are ignored. */
   readonly observedAt: number;
   readonly intent: Intent | null;
+  /** Since when the VM has not been running; null while it runs or starts. */
+  readonly restedAt: number | null;
   /** How often the intent was tried again. */
   readonly attempts: number;
   /** The newest `updatedAt` that the account's index has; 0: it does not have the VM. */
@@ -38,8 +50,9 @@ export interface VmRow {
 type Columns = {
   id: string;
   account_id: string;
-  name: string | null;
   spec: string;
+  traits: string;
+  resources: string;
   region: string;
   host_id: string;
   host_url: string;
@@ -47,12 +60,15 @@ type Columns = {
   created_at: number;
   updated_at: number;
   observed_at: number;
+  rested_at: number | null;
   intent: string | null;
   attempts: number;
   noted_at: number;
 };
 
-type Change = Partial<Pick<VmRow, "hostId" | "hostUrl" | "state" | "observedAt" | "intent" | "attempts">>;
+type Change = Partial<
+  Pick<VmRow, "traits" | "resources" | "spec" | "hostId" | "hostUrl" | "state" | "observedAt" | "intent" | "attempts">
+>;
 
 /** Reads and writes a VM's row; every read goes to storage. */
 export class VmStore {
@@ -84,11 +100,14 @@ export class VmStore {
     this.#schema.prepare();
     const now = this.#clock();
     this.#sql.exec(
-      `INSERT INTO vm VALUES (?, ?, ?, ?, ?, '', '', 'starting', ?, ?, 0, 'create', 0, 0)`,
+      `INSERT INTO vm (id, account_id, spec, traits, resources, region, host_id, host_url, state, created_at, updated_at,
+         observed_at, intent, attempts, noted_at)
+       VALUES (?, ?, ?, ?, ?, ?, '', '', 'starting', ?, ?, 0, 'create', 0, 0)`,
       vm.id,
       vm.accountId,
-      vm.spec.name,
       JSON.stringify(vm.spec),
+      JSON.stringify(traitsOf(vm.spec)),
+      JSON.stringify(vm.spec.resources),
       vm.region,
       now,
       now,
@@ -101,15 +120,21 @@ export class VmStore {
     const before = this.must();
     const after = { ...before, ...change };
     const isShown = JSON.stringify(record(before)) !== JSON.stringify(record(after));
+    const now = this.#clock();
     this.#sql.exec(
-      "UPDATE vm SET host_id = ?, host_url = ?, state = ?, observed_at = ?, intent = ?, attempts = ?, updated_at = ?",
+      `UPDATE vm SET traits = ?, resources = ?, spec = ?, host_id = ?, host_url = ?, state = ?, observed_at = ?, intent = ?,
+         attempts = ?, rested_at = ?, updated_at = ?`,
+      JSON.stringify(after.traits),
+      JSON.stringify(after.resources),
+      JSON.stringify(after.spec),
       after.hostId,
       after.hostUrl,
       after.state,
       after.observedAt,
       after.intent,
       after.attempts,
-      isShown ? Math.max(this.#clock(), before.updatedAt + 1) : before.updatedAt,
+      isResting(after.state) ? (before.restedAt ?? now) : null,
+      isShown ? Math.max(now, before.updatedAt + 1) : before.updatedAt,
     );
     return this.must();
   }
@@ -137,12 +162,14 @@ export function mustBeNoted(row: VmRow): boolean {
 /** What the API shows of a VM. */
 export function record(row: VmRow): VmRecord {
   return {
+    ...row.traits,
     id: row.id,
     accountId: row.accountId,
-    name: row.name,
     state: shownState(row.state, row.intent),
     region: row.region,
     hostId: row.hostId,
+    resources: row.resources,
+    snapshotId: row.spec.snapshotId,
     createdAt: row.createdAt,
     updatedAt: row.updatedAt,
   };
@@ -152,8 +179,9 @@ function toRow(row: Columns): VmRow {
   return {
     id: row.id,
     accountId: row.account_id,
-    name: row.name,
-    spec: JSON.parse(row.spec) as VmSpec,
+    spec: readSpec(row.spec),
+    traits: readTraits(row.traits),
+    resources: JSON.parse(row.resources) as MachineResources,
     region: row.region,
     hostId: row.host_id,
     hostUrl: row.host_url,
@@ -161,6 +189,7 @@ function toRow(row: Columns): VmRow {
     createdAt: row.created_at,
     updatedAt: row.updated_at,
     observedAt: row.observed_at,
+    restedAt: row.rested_at,
     intent: row.intent as Intent | null,
     attempts: row.attempts,
     notedAt: row.noted_at,

@@ -1,15 +1,20 @@
 import { failure, type Result, success } from "../protocol/failures.ts";
 import type { MachineState } from "../protocol/feed.ts";
-import type { MachineStatus } from "../protocol/host-api.ts";
+import type { MachineResources, MachineStatus } from "../protocol/host-api.ts";
+import { newRowId } from "../protocol/ids.ts";
 import { VM_NOT_FOUND_MESSAGE } from "../protocol/messages.ts";
-import type { Placement, VmApi, VmRecord, VmSpec } from "./contract.ts";
+import type { FirewallRule, Placement, VmApi, VmChange, VmRecord, VmSpec } from "./contract.ts";
 import type { Env } from "./env.ts";
+import { isUnsettled } from "./host-client.ts";
 import { OperationQueue } from "./operation-queue.ts";
+import { RestWatch } from "./rest-watch.ts";
 import { readRegions } from "./settings.ts";
 import { StoredObject } from "./stored-object.ts";
-import { type HostOutcome, isUnsettled, VmHost } from "./vm-host.ts";
-import { type Command, stateAfter, stepFor } from "./vm-lifecycle.ts";
+import { deletionDueAt } from "./vm-deadlines.ts";
+import { type HostOutcome, VmHost } from "./vm-host.ts";
+import { type Command, isResting, stateAfter, stepFor } from "./vm-lifecycle.ts";
 import { VmNeighbours } from "./vm-neighbours.ts";
+import { changedTraits, differsInIdleness, MAX_METADATA_ENTRIES, refuseSizes } from "./vm-spec.ts";
 import { mustBeNoted, record, VM_SCHEMA, type VmRow, VmStore } from "./vm-store.ts";
 
 /**
@@ -20,7 +25,8 @@ export class Vm extends StoredObject implements VmApi {
   readonly #store: VmStore;
   readonly #host: VmHost;
   readonly #neighbours: VmNeighbours;
-  readonly #queue = new OperationQueue<Command | "create" | "recover">();
+  readonly #queue = new OperationQueue<Command | "create" | "recover" | `update:${string}` | `resize:${string}`>();
+  readonly #watch = new RestWatch();
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env, VM_SCHEMA);
@@ -32,11 +38,13 @@ export class Vm extends StoredObject implements VmApi {
 
   async create(accountId: string, vmId: string, spec: VmSpec): Promise<Result<VmRecord>> {
     if (this.#store.read() !== null) return failure("conflict", "A VM with this id exists already.");
-    const region = readRegions(this.env.REGIONS)[0];
+    const boot = spec.snapshotId === null ? null : await this.#neighbours.boot(accountId, spec.snapshotId);
+    if (boot !== null && !boot.ok) return boot;
+    const region = boot?.value.region ?? readRegions(this.env.REGIONS)[0];
     if (region === undefined) return failure("no-capacity", "This deployment has no region.");
     this.#store.insert({ id: vmId, accountId, spec, region });
     this.#setAlarm(this.settings.VM_RECOVERY_MS);
-    return this.#queue.run("create", () => this.#create());
+    return this.#queue.run("create", () => this.#create(boot?.value.hostId ?? null));
   }
 
   async read(accountId: string | null): Promise<Result<VmRecord>> {
@@ -67,6 +75,30 @@ export class Vm extends StoredObject implements VmApi {
     return this.#command(accountId, "delete");
   }
 
+  async update(accountId: string, change: VmChange): Promise<Result<VmRecord>> {
+    if (this.#visible(accountId) === null) return notFound();
+    if (this.#queue.length >= this.settings.VM_QUEUE_MAX) return tooMany();
+    // No two updates are the same operation, so none may share another's answer.
+    return this.#queue.run(`update:${newRowId(this.randomBytes)}`, () => this.#update(change));
+  }
+
+  async resize(accountId: string, wish: MachineResources, growOnly: boolean): Promise<Result<VmRecord>> {
+    if (this.#visible(accountId) === null) return notFound();
+    if (this.#queue.length >= this.settings.VM_QUEUE_MAX) return tooMany();
+    return this.#queue.run(`resize:${newRowId(this.randomBytes)}`, () => this.#resize(wish, growOnly));
+  }
+
+  async firewall(accountId: string): Promise<Result<readonly FirewallRule[]>> {
+    const row = this.#visible(accountId);
+    return row === null ? notFound() : success(row.spec.firewall);
+  }
+
+  async untilAtRest(accountId: string): Promise<Result<VmRecord>> {
+    const row = this.#visible(accountId);
+    if (row !== null && !isResting(row.state)) await this.#watch.wait(this.settings.VM_AWAIT_STEP_MS);
+    return this.read(accountId);
+  }
+
   async observe(hostId: string, state: MachineState, at: number): Promise<void> {
     const row = this.#store.read();
     if (row === null || row.hostId !== hostId || at <= row.observedAt) return;
@@ -78,7 +110,9 @@ export class Vm extends StoredObject implements VmApi {
       return;
     }
     this.#adopt(row, { state, at });
+    this.#rearm();
     await this.#note();
+    this.#rearm();
   }
 
   override async alarm(): Promise<void> {
@@ -91,6 +125,8 @@ export class Vm extends StoredObject implements VmApi {
         return;
       }
       await this.#queue.run("recover", () => this.#recover());
+    } else if (this.#isOverdue(row)) {
+      await this.#queue.run("delete", () => this.#perform("delete"));
     }
     await this.#note();
     this.#rearm();
@@ -98,14 +134,13 @@ export class Vm extends StoredObject implements VmApi {
 
   async #command(accountId: string, command: Command): Promise<Result<VmRecord>> {
     if (this.#visible(accountId) === null) return notFound();
-    if (this.#queue.length >= this.settings.VM_QUEUE_MAX) {
-      return failure("vm-busy", "Too many operations wait for this VM. Try again shortly.");
-    }
+    if (this.#queue.length >= this.settings.VM_QUEUE_MAX) return tooMany();
     return this.#queue.run(command, () => this.#perform(command));
   }
 
-  async #create(): Promise<Result<VmRecord>> {
-    const placed = await this.#place();
+  /** `hostId`: the host that has the disk to begin with; null: any. */
+  async #create(hostId: string | null): Promise<Result<VmRecord>> {
+    const placed = await this.#place(hostId);
     if (placed.ok) return this.#finishCreate(placed.value);
     // No host has been asked for anything yet, so none has to undo it.
     this.#store.change({ hostId: "", hostUrl: "" });
@@ -113,12 +148,12 @@ export class Vm extends StoredObject implements VmApi {
     return placed;
   }
 
-  async #place(): Promise<Result<VmRow>> {
-    const host = await this.#neighbours.place(this.#store.must());
+  async #place(hostId: string | null): Promise<Result<VmRow>> {
+    const host = await this.#neighbours.place(this.#store.must(), hostId);
     if (!host.ok) return host;
     const placed = this.#store.change(host.value);
     this.#store.entering();
-    const entered = await this.#neighbours.enter(record(placed));
+    const entered = await this.#neighbours.enter(record(placed), placed.spec.slug);
     if (entered.ok) this.#store.noted(placed.updatedAt);
     else if (entered.failure.kind !== "authority-unavailable") this.#store.notEntered();
     return entered.ok ? success(placed) : entered;
@@ -127,6 +162,7 @@ export class Vm extends StoredObject implements VmApi {
   async #finishCreate(row: VmRow): Promise<Result<VmRecord>> {
     const outcome = await this.#host.call(row, "create");
     if (outcome.ok && outcome.value.state === "running") {
+      if (row.spec.files.length > 0) this.#store.change({ spec: { ...row.spec, files: [] } });
       return success(await this.#settle(row, outcome.value));
     }
     await this.#undoCreate();
@@ -164,6 +200,34 @@ export class Vm extends StoredObject implements VmApi {
     this.#rearm();
     await this.#note();
     return outcome;
+  }
+
+  /** The host is told first: traits that it does not follow must not be shown. */
+  async #update(change: VmChange): Promise<Result<VmRecord>> {
+    const before = this.#store.must();
+    if (before.state === "deleted") return notFound();
+    const traits = changedTraits(before.traits, change);
+    if (Object.keys(traits.metadata).length > MAX_METADATA_ENTRIES) {
+      return failure("bad-request", `metadata: a VM has at most ${MAX_METADATA_ENTRIES} entries.`);
+    }
+    if (differsInIdleness(before.traits, traits)) {
+      const told = await this.#host.call({ ...(await this.#located(before)), traits }, "update");
+      if (!told.ok) return told;
+    }
+    this.#store.change({ traits });
+    this.#rearm();
+    await this.#note();
+    this.#rearm();
+    return success(record(this.#store.must()));
+  }
+
+  async #resize(wish: MachineResources, growOnly: boolean): Promise<Result<VmRecord>> {
+    const row = this.#store.must();
+    if (row.state === "deleted") return notFound();
+    const refused = refuseSizes(row.resources, wish, growOnly);
+    if (refused !== null) return refused;
+    const outcome = await this.#host.resize(await this.#located(row), wish);
+    return outcome.ok ? success(await this.#settle(row, outcome.value)) : outcome;
   }
 
   /** Finds out what became of an intent that was not seen to its end, and finishes or undoes it. */
@@ -225,13 +289,14 @@ export class Vm extends StoredObject implements VmApi {
     return record(this.#store.must());
   }
 
-  #adopt(row: VmRow, { state, at }: MachineStatus): void {
-    this.#store.change({ state: stateAfter(row.state, state, row.intent), observedAt: at });
+  #adopt(row: VmRow, { state, at, resources = row.resources }: MachineStatus): void {
+    this.#store.change({ state: stateAfter(row.state, state, row.intent), observedAt: at, resources });
   }
 
   /** Brings the account's index up to date; what fails is left to the alarm. */
   async #note(): Promise<void> {
     const row = this.#store.must();
+    this.#watch.tell(row.state);
     if (!mustBeNoted(row)) return;
     if (await this.#neighbours.note(record(row))) this.#store.noted(row.updatedAt);
     else this.#rearm();
@@ -245,11 +310,20 @@ export class Vm extends StoredObject implements VmApi {
 
   #rearm(): void {
     const row = this.#store.must();
-    if (row.intent === null && !mustBeNoted(row)) {
-      this.ctx.storage.deleteAlarm();
-      return;
+    const now = this.clock();
+    const times: number[] = [];
+    if (row.intent !== null || mustBeNoted(row)) {
+      times.push(now + Math.min(this.settings.VM_RECOVERY_MS * 2 ** Math.min(row.attempts, 20), this.settings.VM_RETRY_MAX_MS));
     }
-    this.#setAlarm(Math.min(this.settings.VM_RECOVERY_MS * 2 ** Math.min(row.attempts, 20), this.settings.VM_RETRY_MAX_MS));
+    const due = row.intent === null ? deletionDueAt(row) : null;
+    if (due !== null) times.push(Math.max(due, now));
+    if (times.length === 0) this.ctx.storage.deleteAlarm();
+    else this.ctx.storage.setAlarm(Math.min(...times));
+  }
+
+  #isOverdue(row: VmRow): boolean {
+    const due = deletionDueAt(row);
+    return due !== null && due <= this.clock();
   }
 
   #setAlarm(inMs: number): void {
@@ -261,6 +335,10 @@ export class Vm extends StoredObject implements VmApi {
     if (row === null || row.state === "deleted") return null;
     return accountId === null || row.accountId === accountId ? row : null;
   }
+}
+
+function tooMany() {
+  return failure("vm-busy", "Too many operations wait for this VM. Try again shortly.");
 }
 
 function notFound() {

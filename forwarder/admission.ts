@@ -2,8 +2,9 @@ import { type Failure, failure, type Result, success } from "../protocol/failure
 import type { Login } from "../protocol/login.ts";
 import type { TicketClaims, TicketRefusal } from "../protocol/ticket.ts";
 import type { TicketVerifier } from "../protocol/verifier.ts";
+import { UNAVAILABLE } from "../service/edge-client.ts";
 import type { Log } from "../service/log.ts";
-import { type TicketSource, UNAVAILABLE } from "./ticket-source.ts";
+import type { TicketSource } from "./ticket-source.ts";
 
 /** A login that may go on: what the ticket allows, and the ticket for the host. */
 export interface Admission {
@@ -56,6 +57,19 @@ export class Admitter {
     return success({ ticket, claims, renew: null });
   }
 
+  /**
+   * Decides an end-to-end connection by a client's ticket that is bound to its key; the login itself is the VM's to decide.
+   * `fingerprint`: of the key that the VM shall admit.
+   */
+  async admitEndToEnd(ticket: string, fingerprint: string): Promise<Result<Admission>> {
+    const checked = await this.#options.verifier.verify(ticket);
+    if (!checked.ok) return this.#refuse(checked.reason, TICKET_MESSAGES[checked.reason] ?? OTHER_TICKET);
+    const claims = admittedClaims(checked.claims, { vmId: checked.claims.vm, linuxUser: null });
+    if (claims?.azp !== "client") return this.#refuse("mismatch", OTHER_TICKET);
+    if (claims.cnf?.ssh !== fingerprint) return this.#refuse("confirmation", OTHER_TICKET);
+    return success({ ticket, claims, renew: null });
+  }
+
   async #byToken(caller: Caller, token: string, signal: AbortSignal, fresh: boolean): Promise<Result<Admission>> {
     const { source, verifier, forwarderId } = this.#options;
     if (token.length > MAX_TOKEN_LENGTH) return failure("credential-invalid", "The access token was not accepted.");
@@ -81,7 +95,7 @@ export class Admitter {
     return success({ ticket: answer.value, claims, renew: (later) => this.#byToken(caller, token, later, true) });
   }
 
-  #refuse(reason: TicketRefusal | "mismatch", shown: Failure): { ok: false; failure: Failure } {
+  #refuse(reason: TicketRefusal | "mismatch" | "confirmation", shown: Failure): { ok: false; failure: Failure } {
     this.#options.log.info("ticket refused", { reason });
     return { ok: false, failure: shown };
   }

@@ -13,7 +13,7 @@ const KEX: KexAlgorithm[] = [
 ];
 const MACS: MacAlgorithm[] = ["hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "hmac-sha2-256", "hmac-sha2-512"];
 
-/** What a client is offered. No compression: a splice cannot share a compression stream's state with its tests of size. */
+/** What a client is offered. No compression: a packet must leave a leg as it came in, and inflating is work that a stranger could order. */
 export function clientAlgorithms(ciphers: readonly CipherAlgorithm[]): Algorithms {
   return {
     kex: KEX,

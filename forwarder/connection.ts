@@ -1,39 +1,36 @@
-import type { Socket } from "node:net";
 import type ssh2 from "ssh2";
 import type { RandomBytes } from "../protocol/bytes.ts";
 import type { Result } from "../protocol/failures.ts";
-import type { Log } from "../service/log.ts";
 import { generateSshKeyPair } from "../service/ssh-keys.ts";
-import type { Admission, Admitter } from "./admission.ts";
+import type { Admission } from "./admission.ts";
+import type { Connection, ConnectionOptions } from "./connection-options.ts";
+import { type HostKeyRing, PROVE_HOST_KEYS } from "./host-key-proof.ts";
 import { type Attempt, LoginAttempts } from "./login.ts";
 import { attachLeg, type PacketLeg } from "./packet-leg.ts";
-import type { LiveSessions } from "./sessions.ts";
 import { Splice, type SpliceLimits } from "./splice.ts";
-import { bannerMessage, DISCONNECT_REASON, type DisconnectReason, debugMessage, disconnectMessage } from "./ssh-messages.ts";
+import {
+  bannerMessage,
+  DISCONNECT_REASON,
+  type DisconnectReason,
+  debugMessage,
+  disconnectMessage,
+  globalRequestName,
+} from "./ssh-messages.ts";
+import { proofContext } from "./ssh2-handshake.ts";
 import { loginToVm } from "./target.ts";
 import { printable } from "./text.ts";
-import { openTunnel, type Tunnel, type TunnelTimes } from "./tunnel.ts";
+import { openTunnel, type Tunnel } from "./tunnel.ts";
 
-/** Bounds of one connection; see the settings of the same names. */
-export interface ConnectionTimes extends TunnelTimes {
-  readonly targetLoginTimeoutMs: number;
-  readonly closeLingerMs: number;
-}
-
-export interface ConnectionOptions {
+export interface ClientConnectionOptions extends ConnectionOptions {
   readonly ssh: ssh2.Connection;
-  readonly socket: Socket;
-  readonly address: string;
-  readonly admitter: Admitter;
-  readonly sessions: LiveSessions;
   readonly maxAttempts: number;
+  readonly hostKeys: HostKeyRing;
   readonly spliceLimits: SpliceLimits;
-  readonly times: ConnectionTimes;
   readonly randomBytes: RandomBytes;
-  readonly log: Log;
-  /** Called when the login is done. */
-  readonly onLogin: () => void;
 }
+
+/** A client asks once, for the keys it has not seen; each signature costs the forwarder more than the question cost it. */
+const MAX_HOST_KEY_PROOFS = 16;
 
 // Programs that answer for a person look for "assword".
 const CREDENTIAL_PROMPT = "Password (access token): ";
@@ -42,8 +39,8 @@ const CREDENTIAL_PROMPT = "Password (access token): ";
  * One client connection from its identification string to its end. The login is decided by token or ticket alone and ends
  * at once; the VM wakes behind it while the client's packets wait. When one side goes, so does the other.
  */
-export class ClientConnection {
-  readonly #options: ConnectionOptions;
+export class ClientConnection implements Connection {
+  readonly #options: ClientConnectionOptions;
   readonly #client: PacketLeg;
   readonly #splice: Splice;
   readonly #attempts: LoginAttempts;
@@ -51,19 +48,21 @@ export class ClientConnection {
   #target: PacketLeg | null = null;
   #admission: Admission | null = null;
   #loggedIn = false;
+  #hostKeyProofs = 0;
   #deciding: Promise<void> = Promise.resolve();
   #forget: () => void = () => undefined;
 
-  constructor(options: ConnectionOptions) {
+  constructor(options: ClientConnectionOptions) {
     this.#options = options;
-    const { ssh, socket, admitter, address, log } = options;
+    const { ssh, socket, admitter, address, metrics, log } = options;
     this.#client = attachLeg(ssh, socket, (payload) => this.#fromClient(payload));
     this.#splice = new Splice(this.#client, options.spliceLimits);
-    this.#attempts = new LoginAttempts(
-      (login, secret) =>
-        admitter.admit({ login: { vmId: login.vmId, linuxUser: login.linuxUser }, address }, secret, this.#over.signal),
-      options.maxAttempts,
-    );
+    this.#attempts = new LoginAttempts(async (login, secret) => {
+      const caller = { login: { vmId: login.vmId, linuxUser: login.linuxUser }, address };
+      const admitted = await admitter.admit(caller, secret, this.#over.signal);
+      metrics.logins({ mode: "ssh", outcome: admitted.ok ? "ok" : admitted.failure.kind });
+      return admitted;
+    }, options.maxAttempts);
     ssh.on("error", (error) => log.info("client connection failed", { error: printable(error.message) }));
     ssh.on("authentication", (context) => this.#authenticate(context));
     ssh.on("ready", () => this.#ready());
@@ -140,7 +139,9 @@ export class ClientConnection {
     const { vm, user, sub, cred, jti } = admission.claims;
     this.#options.log.info("logged in", { vm, user, sub, credential: cred, ticket: jti });
     this.#options.onLogin();
-    this.#forget = this.#options.sessions.add({ claims: admission.claims, end: (text) => this.end(text) });
+    this.#client.send(this.#options.hostKeys.announcement);
+    const { sessions, id, address } = this.#options;
+    this.#forget = sessions.add({ id, claims: admission.claims, address, end: (text) => this.end(text) });
     this.#admission = null;
     this.#connectToVm(admission).catch((error: unknown) => {
       this.#options.log.error("connecting to the VM failed", { error: error instanceof Error ? error.message : "unknown" });
@@ -184,6 +185,7 @@ export class ClientConnection {
     const open = ({ claims, ticket }: Admission) =>
       openTunnel({ hostUrl: claims.host_url, vmId: claims.vm, ticket, publicKey }, this.#options.times, signal);
     const opened = await open(admission);
+    this.#options.metrics.tunnels({ outcome: opened.ok ? "ok" : opened.failure.kind });
     const stale = !opened.ok && (opened.failure.kind === "stale-epoch" || opened.failure.kind === "stale-authority");
     if (!stale || admission.renew === null || signal.aborted) return opened;
     const renewed = await admission.renew(signal);
@@ -191,8 +193,18 @@ export class ClientConnection {
   }
 
   #fromClient(payload: Uint8Array): void {
-    if (this.#loggedIn) this.#splice.fromClient(payload);
-    else this.end("Log in first.", DISCONNECT_REASON.PROTOCOL_ERROR);
+    if (!this.#loggedIn) this.end("Log in first.", DISCONNECT_REASON.PROTOCOL_ERROR);
+    else if (globalRequestName(payload) === PROVE_HOST_KEYS) this.#proveHostKeys(payload);
+    else this.#splice.fromClient(payload);
+  }
+
+  #proveHostKeys(request: Uint8Array): void {
+    this.#hostKeyProofs += 1;
+    if (this.#hostKeyProofs > MAX_HOST_KEY_PROOFS) {
+      this.end("Too many requests to prove host keys.", DISCONNECT_REASON.PROTOCOL_ERROR);
+      return;
+    }
+    this.#splice.answer(this.#options.hostKeys.prove(request, proofContext(this.#options.ssh)));
   }
 
   #refuse({ failure }: Extract<Result<never>, { ok: false }>): void {

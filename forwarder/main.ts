@@ -9,7 +9,7 @@ const VERSION = "0.1.0";
 
 /**
  * Runs a forwarder until SIGTERM or SIGINT, then drains and resolves; a second signal cuts live sessions at once. When it
- * accepts logins it prints one line of JSON on standard output: `{"ready":true,"address":...,"port":...,"hostKeys":[...]}`.
+ * accepts logins it prints one line of JSON on standard output: `{"ready":true,"address":...,"port":...,"hostKeys":[...],"nextHostKeys":[...]}`.
  * Rejects with `SettingsError`, `JoinRefused` or a broken state folder.
  */
 export async function runForwarder(env: NodeJS.ProcessEnv): Promise<void> {
@@ -47,6 +47,7 @@ export async function runForwarder(env: NodeJS.ProcessEnv): Promise<void> {
     throw error;
   }
   const { address, port } = forwarder;
-  process.stdout.write(`${JSON.stringify({ ready: true, address, port, hostKeys: state.publicHostKeys })}\n`);
+  const { publicHostKeys: hostKeys, nextPublicHostKeys: nextHostKeys } = state;
+  process.stdout.write(`${JSON.stringify({ ready: true, address, port, hostKeys, nextHostKeys })}\n`);
   await stopped;
 }

@@ -5,9 +5,9 @@ import ssh2 from "ssh2";
 import { isConnectionMessage } from "./ssh-messages.ts";
 
 /**
- * The one file that touches private fields of `ssh2` (pinned to 1.17.0): it takes connection-protocol packets from one
- * authenticated SSH connection and puts packets into it, below `ssh2`'s channels. `test/forwarder/packet-leg.test.ts` fails
- * when those fields move.
+ * With `ssh2-handshake.ts` the only file that touches private fields of `ssh2` (pinned to 1.17.0): it takes
+ * connection-protocol packets from one authenticated SSH connection and puts packets into it, below `ssh2`'s channels.
+ * `test/forwarder/packet-leg.test.ts` fails when those fields move.
  */
 export interface PacketLeg {
   /** Sends one payload, which is copied. During a key exchange it waits (RFC 4253 section 7.1). Dropped once closed. */
@@ -63,7 +63,12 @@ export function attachLeg(connection: object, socket: Duplex, onPacket: (payload
   const protocol = readProtocol(connection);
   const original = protocol._onPayload;
   // Decipherers of later key exchanges are given this same field (ssh2/lib/protocol/kex.js, completeHandshake).
-  protocol._onPayload = (payload) => (isConnectionMessage(payload) ? onPacket(payload) : original(payload));
+  protocol._onPayload = (payload) => {
+    if (!isConnectionMessage(payload)) return original(payload);
+    // Any answer but undefined would have the decipher skip what follows in the same chunk.
+    onPacket(payload);
+    return undefined;
+  };
   return new Ssh2Leg(connection, protocol, socket);
 }
 

@@ -1,20 +1,25 @@
 import { once } from "node:events";
 import { createServer, type Server, type Socket } from "node:net";
 import ssh2 from "ssh2";
-import { type Clock, type RandomBytes, toHex } from "../protocol/bytes.ts";
+import type { Clock, RandomBytes } from "../protocol/bytes.ts";
+import { newObjectName } from "../protocol/ids.ts";
 import { forwarderAudience } from "../protocol/ticket.ts";
 import type { VerifierLimits } from "../protocol/verifier.ts";
+import { LiveSessions } from "../service/live-sessions.ts";
 import type { Log } from "../service/log.ts";
 import { joinRegion, type Membership, type MembershipTimes } from "../service/membership.ts";
 import { Admitter } from "./admission.ts";
 import { clientAlgorithms } from "./algorithms.ts";
-import { ClientConnection } from "./connection.ts";
+import { ForwarderMetrics } from "./forwarder-metrics.ts";
+import { HostKeyRing } from "./host-key-proof.ts";
 import type { ForwarderState } from "./host-keys.ts";
-import { ConnectionGate, type Place } from "./limits.ts";
+import { ConnectionGate } from "./limits.ts";
 import { socketOf } from "./packet-leg.ts";
-import { LiveSessions } from "./sessions.ts";
+import { SessionRegister, type SessionsMessage } from "./session-register.ts";
 import type { ForwarderSettings } from "./settings.ts";
+import { CertificateOffer } from "./ssh2-handshake.ts";
 import { EdgeTicketSource, type TicketSource } from "./ticket-source.ts";
+import { SOFTWARE, Visitor, type VisitorServices } from "./visitor.ts";
 
 export interface ForwarderOptions {
   readonly settings: ForwarderSettings;
@@ -44,30 +49,34 @@ const RESTARTING = "This gateway is about to restart. Please connect again.";
 
 /** Joins the region, then listens. Rejects with `JoinRefused` or the error of listening. */
 export async function startForwarder(options: ForwarderOptions): Promise<Forwarder> {
-  const { settings, state, serviceKey, clock, log } = options;
-  let sessions: LiveSessions | null = null;
+  const { settings, serviceKey, clock, randomBytes, log } = options;
+  // Of this process: while one drains, the next one on the same state folder must not pass for it.
+  const id = newObjectName(randomBytes);
+  let live: LiveSessions | null = null;
+  let sessions: SessionRegister | null = null;
   const membership = await joinRegion({
     edgeUrl: settings.POSTERN_EDGE_URL,
     serviceKey,
-    hello: { type: "hello", role: "forwarder", id: state.id, version: options.version },
+    hello: { type: "hello", role: "forwarder", id, version: options.version },
     audience: forwarderAudience,
     clock,
     log,
-    onFloor: (floor) => sessions?.onFloor(floor),
+    onFloor: (floor) => live?.onFloor(floor),
+    onWelcome: () => sessions?.tellAll(),
+    onCloseSession: (session) => sessions?.close(session),
     ...(options.membershipTimes === undefined ? {} : { times: options.membershipTimes }),
     ...(options.verifierLimits === undefined ? {} : { limits: options.verifierLimits }),
     ...(options.signal === undefined ? {} : { signal: options.signal }),
   });
-  const { verifier } = membership;
   const source = new EdgeTicketSource({
     edgeUrl: settings.POSTERN_EDGE_URL,
     serviceKey,
     timeoutMs: settings.POSTERN_EDGE_TIMEOUT_MS,
     log,
   });
-  sessions = new LiveSessions({
+  live = new LiveSessions({
     source,
-    verifier,
+    verifier: membership.verifier,
     clock,
     log,
     times: {
@@ -76,7 +85,9 @@ export async function startForwarder(options: ForwarderOptions): Promise<Forward
       silentRecheckMs: settings.POSTERN_SILENT_RECHECK_MS,
     },
   });
-  const door = new Door(options, membership, sessions, source);
+  const send = (message: SessionsMessage) => membership.report(message);
+  sessions = new SessionRegister({ live, clock, send, gatherMs: settings.POSTERN_SESSION_REPORT_MS });
+  const door = new Door(options, { id, membership, live, sessions, source });
   try {
     return await door.open();
   } catch (error) {
@@ -85,31 +96,30 @@ export async function startForwarder(options: ForwarderOptions): Promise<Forward
   }
 }
 
-/** A connection from accept on, before and after `ssh2` has heard an identification string from it. */
-interface Accepted {
-  readonly place: Place;
-  readonly address: string;
-  readonly grace: NodeJS.Timeout;
-  connection: ClientConnection | null;
+interface DoorParts {
+  /** The forwarder's id in its region. */
+  readonly id: string;
+  readonly membership: Membership;
+  readonly live: LiveSessions;
+  readonly sessions: SessionRegister;
+  readonly source: TicketSource;
 }
 
 class Door {
   readonly #options: ForwarderOptions;
   readonly #membership: Membership;
-  readonly #sessions: LiveSessions;
-  readonly #admitter: Admitter;
+  readonly #live: LiveSessions;
   readonly #gate: ConnectionGate;
-  readonly #accepted = new Map<Socket, Accepted>();
+  readonly #visitors = new Map<Socket, Visitor>();
   readonly #listener: Server;
-  readonly #ssh: ssh2.Server;
+  readonly #services: VisitorServices;
   #stopping = false;
 
-  constructor(options: ForwarderOptions, membership: Membership, sessions: LiveSessions, source: TicketSource) {
+  constructor(options: ForwarderOptions, parts: DoorParts) {
     this.#options = options;
-    this.#membership = membership;
-    this.#sessions = sessions;
-    const { settings, log } = options;
-    this.#admitter = new Admitter({ source, verifier: membership.verifier, forwarderId: options.state.id, log });
+    this.#membership = parts.membership;
+    this.#live = parts.live;
+    const { settings, state, randomBytes, log } = options;
     this.#gate = new ConnectionGate(
       {
         maxConnections: settings.POSTERN_SSH_MAX_CONNECTIONS,
@@ -120,15 +130,17 @@ class Door {
       },
       options.random,
     );
-    this.#ssh = new ssh2.Server(
-      {
-        hostKeys: [...options.state.hostKeys],
-        ident: "Postern",
-        algorithms: clientAlgorithms(settings.POSTERN_SSH_CIPHERS),
-      },
-      (ssh) => this.#identified(ssh),
-    );
-    this.#ssh.on("error", (error: Error) => log.error("ssh server failed", { error: error.message }));
+    this.#services = {
+      settings,
+      gate: this.#gate,
+      ssh: this.#sshServer(),
+      admitter: new Admitter({ source: parts.source, verifier: parts.membership.verifier, forwarderId: parts.id, log }),
+      sessions: parts.sessions,
+      hostKeys: new HostKeyRing([...state.hostKeys, ...state.nextHostKeys]),
+      metrics: new ForwarderMetrics({ connections: () => this.#gate.connections, sessions: () => parts.sessions.size }),
+      randomBytes,
+      log,
+    };
     this.#listener = createServer(
       { noDelay: true, keepAlive: true, keepAliveInitialDelay: settings.POSTERN_TCP_KEEPALIVE_MS },
       (socket) => this.#accept(socket),
@@ -149,83 +161,50 @@ class Door {
     if (!this.#stopping) {
       this.#stopping = true;
       this.#listener.close();
-      for (const { connection } of this.#accepted.values()) connection?.notify(RESTARTING);
-      for (const [socket, accepted] of this.#accepted) if (accepted.connection?.loggedIn !== true) this.#end(socket, accepted);
+      for (const visitor of this.#visitors.values()) {
+        visitor.notify(RESTARTING);
+        if (!visitor.loggedIn) visitor.end(RESTARTING);
+      }
     }
     await this.#emptied(drainMs);
-    for (const [socket, accepted] of this.#accepted) this.#end(socket, accepted);
+    for (const visitor of this.#visitors.values()) visitor.end(RESTARTING);
     await this.#emptied(this.#options.settings.POSTERN_CLOSE_LINGER_MS);
-    for (const socket of this.#accepted.keys()) socket.destroy();
-    this.#sessions.close();
+    for (const socket of this.#visitors.keys()) socket.destroy();
+    this.#services.sessions.stop();
+    this.#live.close();
     this.#membership.close();
   }
 
+  #sshServer(): ssh2.Server {
+    const { state, settings, log } = this.#options;
+    const certificates = new CertificateOffer(state.certificates);
+    const server = new ssh2.Server(
+      { hostKeys: [...state.hostKeys], ident: SOFTWARE, algorithms: clientAlgorithms(settings.POSTERN_SSH_CIPHERS) },
+      (ssh) => {
+        certificates.apply(ssh);
+        const socket = socketOf(ssh);
+        const visitor = socket === null ? undefined : this.#visitors.get(socket);
+        if (visitor === undefined) ssh.end();
+        else visitor.identified(ssh);
+      },
+    );
+    server.on("error", (error: Error) => log.error("ssh server failed", { error: error.message }));
+    return server;
+  }
+
   #accept(socket: Socket): void {
-    const address = socket.remoteAddress ?? "unknown";
-    const place = this.#stopping ? null : this.#gate.admit(address);
-    if (place === null) {
+    if (this.#stopping) {
       socket.destroy();
       return;
     }
-    const grace = setTimeout(() => this.#graceOver(socket), this.#options.settings.POSTERN_SSH_LOGIN_GRACE_MS);
-    this.#accepted.set(socket, { place, address, grace, connection: null });
-    socket.on("close", () => {
-      clearTimeout(grace);
-      place.release();
-      this.#accepted.delete(socket);
-    });
-    this.#ssh.injectSocket(socket);
-  }
-
-  #identified(ssh: ssh2.Connection): void {
-    const socket = socketOf(ssh);
-    const accepted = socket === null ? undefined : this.#accepted.get(socket);
-    if (socket === null || accepted === undefined) {
-      ssh.end();
-      return;
-    }
-    const { settings, randomBytes, log } = this.#options;
-    accepted.connection = new ClientConnection({
-      ssh,
-      socket,
-      address: accepted.address,
-      admitter: this.#admitter,
-      sessions: this.#sessions,
-      maxAttempts: settings.POSTERN_SSH_MAX_ATTEMPTS,
-      spliceLimits: {
-        wakeQueueBytes: settings.POSTERN_WAKE_QUEUE_BYTES,
-        highWaterBytes: settings.POSTERN_SPLICE_HIGH_WATER_BYTES,
-      },
-      times: {
-        hostConnectTimeoutMs: settings.POSTERN_HOST_CONNECT_TIMEOUT_MS,
-        wakeTimeoutMs: settings.POSTERN_WAKE_TIMEOUT_MS,
-        targetLoginTimeoutMs: settings.POSTERN_TARGET_LOGIN_TIMEOUT_MS,
-        closeLingerMs: settings.POSTERN_CLOSE_LINGER_MS,
-      },
-      randomBytes,
-      log: log.child({ session: toHex(randomBytes(6)), client: accepted.address }),
-      onLogin: () => {
-        clearTimeout(accepted.grace);
-        accepted.place.loggedIn();
-      },
-    });
-  }
-
-  #graceOver(socket: Socket): void {
-    const connection = this.#accepted.get(socket)?.connection;
-    if (connection === null || connection === undefined) socket.destroy();
-    else connection.end("The login took too long.");
-  }
-
-  #end(socket: Socket, { connection }: Accepted): void {
-    if (connection === null) socket.destroy();
-    else connection.end(RESTARTING);
+    socket.on("close", () => this.#visitors.delete(socket));
+    this.#visitors.set(socket, new Visitor(socket, this.#services));
   }
 
   #emptied(ms: number): Promise<void> {
     return new Promise((resolve) => {
       const deadline = setTimeout(done, ms);
-      const poll = setInterval(() => this.#gate.connections === 0 && done(), 20);
+      const poll = setInterval(() => this.#visitors.size === 0 && done(), 20);
       function done(): void {
         clearTimeout(deadline);
         clearInterval(poll);

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { readSettings, wholeNumber } from "../service/settings.ts";
+import { Networks } from "./networks.ts";
 
 const listenAddress = z
   .string()
@@ -10,16 +11,27 @@ const listenAddress = z
   })
   .refine(({ port }) => port <= 65_535, "the port must be at most 65535");
 
+const networks = z.string().transform((text, context) => {
+  try {
+    return new Networks(text);
+  } catch (error) {
+    context.addIssue(error instanceof Error ? error.message : "must be networks");
+    return z.NEVER;
+  }
+});
+
 /** A forwarder's settings, read from environment variables of these names. Times in milliseconds, sizes in bytes. */
 export const forwarderSettings = z.object({
   /** Base URL of the edge. */
   POSTERN_EDGE_URL: z.url().transform((url) => url.replace(/\/+$/, "")),
   /** File that holds the service key of this forwarder's region. */
   POSTERN_SERVICE_KEY_FILE: z.string(),
-  /** Folder of what outlives a restart: host keys and the forwarder's id. Made if missing. */
+  /** Folder of what outlives a restart: the host keys. Made if missing. */
   POSTERN_FORWARDER_STATE: z.string(),
   /** `address:port` to listen on; an empty address means every one, port 0 any free one. */
   POSTERN_SSH_LISTEN: listenAddress.prefault("127.0.0.1:2222"),
+  /** Networks of load balancers that put a PROXY protocol v2 header in front of every connection; nobody else may. */
+  POSTERN_SSH_PROXIES: networks.prefault(""),
   /** From accept to a finished login, slow identification strings and key exchange included. */
   POSTERN_SSH_LOGIN_GRACE_MS: wholeNumber(20_000, 1),
   /** Authentication attempts before the connection is ended. The first `none` of a name without a token is not one. */
@@ -69,6 +81,8 @@ export const forwarderSettings = z.object({
   POSTERN_SPLICE_HIGH_WATER_BYTES: wholeNumber(4_194_304, 1),
   /** How long a closing connection may take to hand over its last bytes. */
   POSTERN_CLOSE_LINGER_MS: wholeNumber(3_000, 1),
+  /** How long changes of sessions are gathered before the region is told. */
+  POSTERN_SESSION_REPORT_MS: wholeNumber(250),
   /** How long live sessions may go on after SIGTERM. */
   POSTERN_DRAIN_MS: wholeNumber(10_000),
   /** How long the edge may be out of reach before a session under a raised floor is cut. */

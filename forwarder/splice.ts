@@ -1,5 +1,7 @@
+import { GlobalReplies } from "./global-replies.ts";
+import { ANNOUNCE_HOST_KEYS } from "./host-key-proof.ts";
 import type { PacketLeg } from "./packet-leg.ts";
-import { globalRequestName, refuseChannel } from "./ssh-messages.ts";
+import { globalRequestName, isGlobalReply, refuseChannel, wantsGlobalReply } from "./ssh-messages.ts";
 
 /** Bounds of a splice, in bytes; see the settings of the same names. */
 export interface SpliceLimits {
@@ -21,6 +23,7 @@ export class Splice {
   #refusal: string | null = null;
   #refused = 0;
   readonly #paused = new Set<PacketLeg>();
+  readonly #replies = new GlobalReplies();
 
   constructor(client: PacketLeg, limits: SpliceLimits) {
     this.#client = client;
@@ -29,6 +32,7 @@ export class Splice {
 
   /** A packet from the client; copied when it has to wait. */
   fromClient(payload: Uint8Array): void {
+    if (wantsGlobalReply(payload)) this.#replies.passedOn();
     if (this.#target !== null) {
       this.#copy(payload, this.#client, this.#target);
       return;
@@ -44,8 +48,14 @@ export class Splice {
 
   /** A packet from the VM. Its host keys are not the forwarder's, and the client would check later logins against them. */
   fromTarget(payload: Uint8Array): void {
-    if (globalRequestName(payload) === "hostkeys-00@openssh.com" || this.#target === null) return;
+    if (globalRequestName(payload) === ANNOUNCE_HOST_KEYS || this.#target === null) return;
     this.#copy(payload, this.#target, this.#client);
+    if (isGlobalReply(payload)) for (const answer of this.#replies.replied()) this.#client.send(answer);
+  }
+
+  /** Replies to a global request that the VM does not get, once its older requests have been replied to. */
+  answer(reply: Buffer): void {
+    for (const answer of this.#replies.answered(reply)) this.#client.send(answer);
   }
 
   /** The VM is there: sends on what waited. */

@@ -1,9 +1,13 @@
+import { string, uint32 } from "./ssh-wire.ts";
+
 /** SSH message payloads that the forwarder itself writes or looks into (RFC 4250 section 4.1). Everything else is only copied. */
 export const SSH_MESSAGE = {
   DISCONNECT: 1,
   DEBUG: 4,
   USERAUTH_BANNER: 53,
   GLOBAL_REQUEST: 80,
+  REQUEST_SUCCESS: 81,
+  REQUEST_FAILURE: 82,
   CHANNEL_OPEN: 90,
   CHANNEL_OPEN_CONFIRMATION: 91,
   CHANNEL_OPEN_FAILURE: 92,
@@ -53,6 +57,17 @@ export function globalRequestName(payload: Uint8Array): string | null {
   return payload[0] === SSH_MESSAGE.GLOBAL_REQUEST ? readName(payload) : null;
 }
 
+/** Whether a global request wants a reply; false for any other or a malformed message. */
+export function wantsGlobalReply(payload: Uint8Array): boolean {
+  const name = globalRequestName(payload);
+  return name !== null && payload[5 + name.length] !== 0 && payload.length > 5 + name.length;
+}
+
+/** Whether this is the reply to a global request. */
+export function isGlobalReply(payload: Uint8Array): boolean {
+  return payload[0] === SSH_MESSAGE.REQUEST_SUCCESS || payload[0] === SSH_MESSAGE.REQUEST_FAILURE;
+}
+
 /**
  * The answers that refuse a CHANNEL_OPEN readably: a session gets `text` on its standard error and exit status 255, any
  * other channel is refused with `text`. Empty for any other message. `ownChannel` numbers our end of a session.
@@ -83,15 +98,4 @@ function readName(payload: Uint8Array): string | null {
   if (payload.length < 5) return null;
   const length = Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength).readUInt32BE(1);
   return payload.length < 5 + length ? null : Buffer.from(payload.subarray(5, 5 + length)).toString("latin1");
-}
-
-function uint32(value: number): Buffer {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32BE(value);
-  return bytes;
-}
-
-function string(text: string): Buffer {
-  const bytes = Buffer.from(text, "utf8");
-  return Buffer.concat([uint32(bytes.length), bytes]);
 }

@@ -1,95 +1,20 @@
-import { FAILURES, type Failure, failure, isFailure, type Result, success } from "../protocol/failures.ts";
-import { type SessionCheckRequest, type SshTicketRequest, sessionCheckAnswer, sshTicketAnswer } from "../protocol/service-api.ts";
-import type { Log } from "../service/log.ts";
+import { type Result, success } from "../protocol/failures.ts";
+import { type SshTicketRequest, sshTicketAnswer } from "../protocol/service-api.ts";
+import { EdgeClient } from "../service/edge-client.ts";
+import type { SessionChecker } from "../service/live-sessions.ts";
 
 /** What the forwarder asks of the edge. Failures carry a message for the person who logs in. */
-export interface TicketSource {
+export interface TicketSource extends SessionChecker {
   /** A ticket for a login that showed a token. `authority-unavailable` when the edge gave no usable answer. */
   requestTicket(request: SshTicketRequest, signal: AbortSignal): Promise<Result<string>>;
-  /** The subject's epoch if a live session may go on. */
-  checkSession(request: SessionCheckRequest, signal: AbortSignal): Promise<Result<number>>;
 }
 
-export interface EdgeOptions {
-  readonly edgeUrl: string;
-  readonly serviceKey: string;
-  /** Longest wait for an answer, in milliseconds. */
-  readonly timeoutMs: number;
-  readonly log: Log;
-}
-
-/** No answer is a matter of trying again, never a refusal: the person's token may be perfectly good. */
-export const UNAVAILABLE: Failure = {
-  kind: "authority-unavailable",
-  message: "The access service cannot be reached just now. Nothing is wrong with your token: try again in a moment.",
-};
-
-const MAX_ANSWER_BYTES = 65_536;
-
-/** A failure that says nothing about the credential: asking again may succeed. */
-export function isTransient({ kind }: Failure): boolean {
-  return FAILURES[kind].v5[1] >= 500;
-}
-
-/** The edge, over HTTPS with the service key as bearer (protocol/service-api.ts). */
-export class EdgeTicketSource implements TicketSource {
-  readonly #options: EdgeOptions;
-
-  constructor(options: EdgeOptions) {
-    this.#options = options;
-  }
-
+/** The edge as a source of tickets. */
+export class EdgeTicketSource extends EdgeClient implements TicketSource {
   async requestTicket(request: SshTicketRequest, signal: AbortSignal): Promise<Result<string>> {
-    const answer = await this.#post("ssh-tickets", request, signal);
+    const answer = await this.post("ssh-tickets", request, signal);
     if (!answer.ok) return answer;
     const read = sshTicketAnswer.safeParse(answer.value);
-    return read.success ? success(read.data.ticket) : this.#unusable("ssh-tickets");
+    return read.success ? success(read.data.ticket) : this.unusable("ssh-tickets");
   }
-
-  async checkSession(request: SessionCheckRequest, signal: AbortSignal): Promise<Result<number>> {
-    const answer = await this.#post("session-checks", request, signal);
-    if (!answer.ok) return answer;
-    const read = sessionCheckAnswer.safeParse(answer.value);
-    return read.success ? success(read.data.epoch) : this.#unusable("session-checks");
-  }
-
-  async #post(route: string, body: object, signal: AbortSignal): Promise<Result<unknown>> {
-    const { edgeUrl, serviceKey, timeoutMs, log } = this.#options;
-    try {
-      const response = await fetch(`${edgeUrl}/service/v1/${route}`, {
-        method: "POST",
-        headers: { authorization: `Bearer ${serviceKey}`, "content-type": "application/json" },
-        body: JSON.stringify(body),
-        redirect: "error",
-        signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
-      });
-      const answer = await readJson(response);
-      if (response.ok) return success(answer);
-      return isFailure(answer) ? { ok: false, failure: answer } : this.#unusable(route, response.status);
-    } catch (error) {
-      if (!signal.aborted) log.warn("the edge did not answer", { route, error: describe(error) });
-      return { ok: false, failure: UNAVAILABLE };
-    }
-  }
-
-  #unusable(route: string, status = 200): { ok: false; failure: Failure } {
-    this.#options.log.warn("the edge gave an answer of an unknown form", { route, status });
-    return failure(UNAVAILABLE.kind, UNAVAILABLE.message);
-  }
-}
-
-async function readJson(response: Response): Promise<unknown> {
-  const length = Number(response.headers.get("content-length") ?? "0");
-  if (length > MAX_ANSWER_BYTES) throw new Error("the answer is too long");
-  try {
-    return await response.json();
-  } catch (error) {
-    if (error instanceof SyntaxError) return null;
-    throw error;
-  }
-}
-
-function describe(error: unknown): string {
-  if (!(error instanceof Error)) return "unknown";
-  return error.cause instanceof Error ? `${error.message}: ${error.cause.message}` : error.message;
 }

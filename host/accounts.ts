@@ -6,6 +6,7 @@ import type { GuestChannel, GuestSsh, StartChannel } from "./guest-ssh.ts";
 import type { ManagedMachine } from "./machine.ts";
 import { shellQuote } from "./shell-quote.ts";
 import type { ReleaseSlot } from "./slots.ts";
+import { killEveryoneIn, sessionOfMarked } from "./terminals/kill.ts";
 
 const CHECK_LIMITS: CommandLimits = { outputBytes: 64 * 1024, drainMs: 500, killGraceMs: 500 };
 const CHECK_TIMEOUT_MS = 10_000;
@@ -13,6 +14,12 @@ const CHECK_TIMEOUT_MS = 10_000;
 const SETUP_TIMEOUT_MS = 60_000;
 /** Login shells that refuse to be one. */
 const NO_SHELLS: ReadonlySet<string> = new Set(["nologin", "false", "sync", "halt", "shutdown"]);
+
+/** Whose a file is, by name. */
+export interface FileOwner {
+  readonly owner: string;
+  readonly group: string;
+}
 
 /** What the host knows and does about Linux accounts in guests; as root, over SSH. */
 export class Accounts {
@@ -54,15 +61,38 @@ export class Accounts {
     }
   }
 
+  /** The names of a user and a group; the number itself for one that has none. */
+  async namesOf(machine: ManagedMachine, ids: { readonly uid: number; readonly gid: number }): Promise<Result<FileOwner>> {
+    const name = (database: string, id: number) => `"$(getent ${database} ${id} | cut -d: -f1)"`;
+    const script = `printf '%s\\n' ${name("passwd", ids.uid)} ${name("group", ids.gid)}`;
+    const answer = await this.#asRoot(machine, inShell(script), CHECK_TIMEOUT_MS);
+    if (!answer.ok) return answer;
+    const [owner, group] = answer.value.stdout.split("\n");
+    return success({ owner: owner || String(ids.uid), group: group || String(ids.gid) });
+  }
+
   /**
-   * Kills every process whose environment holds exactly `assignment` (`NAME=value`), children that went to the background
-   * included. Beside the line: it makes room in it.
+   * Kills every process whose environment holds exactly `assignment` (`NAME=value`, no quotes or spaces), children that went
+   * to the background included. As `linuxUser`, since root in a container may not read other users' environments; and as
+   * root for what became root's. Beside the line of operations: it makes room in it.
    */
-  async killMarked(machine: ManagedMachine, assignment: string): Promise<void> {
-    const find = `grep --files-with-matches --no-messages --null-data --line-regexp ${shellQuote(assignment)} /proc/[0-9]*/environ`;
+  async killMarked(machine: ManagedMachine, linuxUser: string, assignment: string): Promise<void> {
+    const find = `grep --files-with-matches --no-messages --null-data --line-regexp ${assignment} /proc/[0-9]*/environ`;
     // More than once: a process may have forked while the list was made.
-    const command = `for round in 1 2 3; do found=$(${find} | cut -d/ -f3); [ -n "$found" ] || exit 0; kill -KILL $found; done`;
-    await this.#asRoot(machine, command, CHECK_TIMEOUT_MS);
+    const script = `for round in 1 2 3; do found=$(${find} | cut -d/ -f3); [ -n "$found" ] || exit 0; kill -KILL $found; done`;
+    const command = inShell(script);
+    await Promise.all([...new Set([linuxUser, "root"])].map((user) => this.#run(machine, user, command, CHECK_TIMEOUT_MS)));
+  }
+
+  /**
+   * Kills every process of a terminal's session (setsid(2)), whose leader's environment holds exactly `assignment`
+   * (`NAME=value`). What moved to a session of its own (a daemon, `tmux`) lives on, as when a terminal's window is closed.
+   */
+  async killSession(machine: ManagedMachine, linuxUser: string, assignment: string): Promise<void> {
+    // As the user: root of a container may not read the environment of another's process.
+    const found = await this.#run(machine, linuxUser, inShell(sessionOfMarked(assignment)), CHECK_TIMEOUT_MS);
+    const session = found.ok ? /^\d+$/m.exec(found.value.stdout)?.[0] : undefined;
+    if (session !== undefined) await this.#asRoot(machine, inShell(killEveryoneIn(session)), CHECK_TIMEOUT_MS);
   }
 
   async #turn(machine: ManagedMachine): Promise<Result<ReleaseSlot>> {
@@ -97,9 +127,13 @@ export class Accounts {
     return success(null);
   }
 
-  async #asRoot(machine: ManagedMachine, command: string, timeoutMs: number): Promise<Result<ExecAnswer>> {
+  #asRoot(machine: ManagedMachine, command: string, timeoutMs: number): Promise<Result<ExecAnswer>> {
+    return this.#run(machine, "root", command, timeoutMs);
+  }
+
+  async #run(machine: ManagedMachine, linuxUser: string, command: string, timeoutMs: number): Promise<Result<ExecAnswer>> {
     const caller = new AbortController().signal;
-    const opened = await this.#guests.open(machine, "root", (client, down) =>
+    const opened = await this.#guests.open(machine, linuxUser, (client, down) =>
       startCommand(client, { command, env: {}, stdin: null, timeoutMs }, CHECK_LIMITS, { caller, down, kill: () => undefined }),
     );
     if (!opened.ok) return opened;
@@ -107,4 +141,9 @@ export class Accounts {
     opened.value.release();
     return answer;
   }
+}
+
+/** A command that runs a script through sh, whatever the user's login shell is. */
+function inShell(script: string): string {
+  return `exec /bin/sh -c ${shellQuote(script)}`;
 }

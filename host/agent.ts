@@ -5,6 +5,7 @@ import manifest from "../package.json" with { type: "json" };
 import type { Clock, RandomBytes } from "../protocol/bytes.ts";
 import type { MachineStatus } from "../protocol/host-api.ts";
 import { hostAudience } from "../protocol/ticket.ts";
+import type { LiveSessions as LiveVerdicts } from "../service/live-sessions.ts";
 import type { Log } from "../service/log.ts";
 import { joinRegion, type Membership } from "../service/membership.ts";
 import { readSecretFile } from "../service/settings.ts";
@@ -15,14 +16,22 @@ import { Files } from "./files.ts";
 import { Gate } from "./gate.ts";
 import { GuestSsh } from "./guest-ssh.ts";
 import { keepHostId } from "./host-id.ts";
+import { IdleWatch } from "./idle.ts";
+import { Jobs } from "./jobs.ts";
 import { PublishedKeys } from "./keys.ts";
 import { Machines } from "./machines.ts";
 import { startMetadataServer } from "./metadata.ts";
 import { RecordStore } from "./records.ts";
 import { createHostApp } from "./server.ts";
+import { Services } from "./services.ts";
 import { LiveSessions } from "./sessions.ts";
 import { type HostSettings, listenAddress } from "./settings.ts";
+import { Snapshots } from "./snapshots.ts";
+import { createTerminals, createUpgrades, watchLiveSessions } from "./terminals/setup.ts";
 import { Tunnels } from "./tunnel.ts";
+import { UploadStore } from "./uploads/upload-store.ts";
+import { Uploads } from "./uploads/uploads.ts";
+import { Watches } from "./watch/watches.ts";
 
 export interface HostAgentOptions {
   readonly settings: HostSettings;
@@ -45,6 +54,9 @@ export interface HostAgent {
   /** Takes no new work, ends what runs, stops every machine, and leaves the region. Repeating it changes nothing. */
   close(): Promise<void>;
 }
+
+/** While closing: between two looks for HTTP connections that have become idle. */
+const IDLE_SWEEP_MS = 50;
 
 type Closer = () => Promise<void> | void;
 
@@ -73,8 +85,9 @@ async function start(options: HostAgentOptions, closers: Closer[], closeAll: () 
   const id = keepHostId(settings.POSTERN_HOST_STATE, randomBytes);
   const serviceKey = readSecretFile(settings.POSTERN_SERVICE_KEY_FILE);
   let membership: Membership | null = null;
+  let live: LiveVerdicts | null = null;
   let closing = false;
-  const report = (vm: string, status: MachineStatus) => membership?.report({ type: "vm-state", vm, ...status });
+  const report = (vm: string, { state, at }: MachineStatus) => membership?.report({ type: "vm-state", vm, state, at });
 
   closers.push(() => membership?.close());
   closers.push(() => driver.close());
@@ -95,19 +108,50 @@ async function start(options: HostAgentOptions, closers: Closer[], closeAll: () 
   const guests = new GuestSsh(keys, guestLimits(settings), randomBytes, log);
   closers.push(() => guests.close());
   const accounts = new Accounts(guests);
+  const terminals = createTerminals(settings, {
+    guests,
+    accounts,
+    clock,
+    randomBytes,
+    log,
+    onActivity: (vmId) => idle.note(vmId),
+  });
+  closers.push(() => terminals.shutDown());
+  const exec = new Exec(accounts, execLimits(settings), randomBytes);
+  const files = new Files(accounts, exec, { maxBytes: settings.POSTERN_FILE_BYTES, randomBytes });
+  const idle = new IdleWatch(clock, { tunnelBytes: settings.POSTERN_IDLE_TUNNEL_BYTES });
+  const snapshots = new Snapshots({ stateDir: settings.POSTERN_HOST_STATE, driver, clock, log });
   const machines = new Machines({
     driver,
     store: new RecordStore(settings.POSTERN_HOST_STATE),
     accounts,
+    files,
+    snapshots,
+    idle,
     capacity: settings.POSTERN_HOST_CAPACITY,
     ready: { timeoutMs: settings.POSTERN_WAKE_TIMEOUT_MS, pollMs: settings.POSTERN_WAKE_POLL_MS },
     sshPort: options.guestSshPort ?? 22,
     clock,
     randomBytes,
     log,
-    report,
+    report: (vm, status) => {
+      report(vm, status);
+      terminals.machineChanged(vm, status.state);
+    },
   });
   await machines.restore();
+  const idleSweep = setInterval(() => void machines.suspendIdle(), settings.POSTERN_IDLE_SWEEP_MS);
+  closers.push(() => clearInterval(idleSweep));
+
+  const uploads = new Uploads({
+    accounts,
+    store: new UploadStore(settings.POSTERN_HOST_STATE),
+    limits: uploadLimits(settings),
+    clock,
+    randomBytes,
+  });
+  const uploadSweep = setInterval(() => void uploads.sweep(machines), settings.POSTERN_UPLOAD_SWEEP_MS);
+  closers.push(() => clearInterval(uploadSweep));
 
   const gate = new Gate(() => (closing ? null : (membership?.verifier ?? null)));
   const tunnels = new Tunnels({
@@ -116,6 +160,7 @@ async function start(options: HostAgentOptions, closers: Closer[], closeAll: () 
     accounts,
     keys,
     sessions: new LiveSessions(),
+    idle,
     clock,
     log,
     limits: {
@@ -124,11 +169,22 @@ async function start(options: HostAgentOptions, closers: Closer[], closeAll: () 
       keepaliveMs: settings.POSTERN_TUNNEL_KEEPALIVE_MS,
     },
   });
+  const upgrades = createUpgrades(settings, { gate, machines, terminals, live: () => live, log });
+  const jobs = new Jobs(settings.POSTERN_HOST_STATE, jobLimits(settings), clock, log);
+  closers.push(() => jobs.close());
   const app = createHostApp({
     gate,
     machines,
-    exec: new Exec(accounts, execLimits(settings), randomBytes),
-    files: new Files(accounts, { maxBytes: settings.POSTERN_FILE_BYTES, randomBytes }),
+    exec,
+    jobs,
+    terminals,
+    services: new Services(accounts),
+    snapshots,
+    idle,
+    files,
+    uploads,
+    watches: new Watches({ guests, files, limits: watchLimits(settings) }),
+    live: () => live,
     jsonBytes: settings.POSTERN_HOST_JSON_BYTES,
     log,
   });
@@ -138,16 +194,24 @@ async function start(options: HostAgentOptions, closers: Closer[], closeAll: () 
     if (socket instanceof Socket) void tunnels.handle(request, socket, head);
     else socket.destroy();
   });
+  server.on("upgrade", (request, socket, head) => {
+    if (socket instanceof Socket) void upgrades.handle(request, socket, head);
+    else socket.destroy();
+  });
   const url = await listen(server, settings);
   closers.push(async () => {
     closing = true;
     const closed = new Promise((resolve) => server.close(resolve));
     for (const machine of machines.all()) machine.release();
     tunnels.close();
+    upgrades.close();
+    live?.close();
     const cut = setTimeout(() => server.closeAllConnections(), settings.POSTERN_CLOSE_GRACE_MS);
-    server.closeIdleConnections();
+    // A connection turns idle when its last answer is sent, which the server itself does not look at again.
+    const sweep = setInterval(() => server.closeIdleConnections(), IDLE_SWEEP_MS);
     await closed;
     clearTimeout(cut);
+    clearInterval(sweep);
   });
 
   const reportAll = () => {
@@ -168,9 +232,11 @@ async function start(options: HostAgentOptions, closers: Closer[], closeAll: () 
     audience: () => hostAudience(id),
     clock,
     log,
+    onFloor: (floor) => live?.onFloor(floor),
     onWelcome: reportAll,
     ...(signal === undefined ? {} : { signal }),
   });
+  live = watchLiveSessions(settings, { serviceKey, verifier: membership.verifier, clock, log });
   // The first welcome came before there was a membership to report through.
   reportAll();
   // Runs between `driver.close` and leaving: closers run backwards.
@@ -192,6 +258,14 @@ function guestLimits(settings: HostSettings) {
   };
 }
 
+function jobLimits(settings: HostSettings) {
+  return {
+    keepMs: settings.POSTERN_JOB_KEEP_MS,
+    perVm: settings.POSTERN_VM_JOBS,
+    resultBytes: settings.POSTERN_JOB_RESULT_BYTES,
+  };
+}
+
 function execLimits(settings: HostSettings) {
   return {
     timeoutMs: settings.POSTERN_EXEC_TIMEOUT_MS,
@@ -199,6 +273,23 @@ function execLimits(settings: HostSettings) {
     outputBytes: settings.POSTERN_EXEC_OUTPUT_BYTES,
     drainMs: settings.POSTERN_EXEC_DRAIN_MS,
     killGraceMs: settings.POSTERN_EXEC_KILL_GRACE_MS,
+  };
+}
+
+function uploadLimits(settings: HostSettings) {
+  return {
+    maxBytes: settings.POSTERN_FILE_BYTES,
+    chunkBytes: settings.POSTERN_UPLOAD_CHUNK_BYTES,
+    perVm: settings.POSTERN_VM_UPLOADS,
+    keepMs: settings.POSTERN_UPLOAD_KEEP_MS,
+  };
+}
+
+function watchLimits(settings: HostSettings) {
+  return {
+    perVm: settings.POSTERN_VM_WATCHES,
+    startMs: settings.POSTERN_WATCH_START_MS,
+    pingMs: settings.POSTERN_WATCH_PING_MS,
   };
 }
 

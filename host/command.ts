@@ -161,7 +161,8 @@ function broken(): Result<never> {
   return failure("host-unavailable", "The connection to the VM broke while the command ran. It may or may not have ended.");
 }
 
-function signalNumber(name: string | undefined): number {
+/** A signal's number by its name, such as `SIGKILL`; 0 for one that is not known here. */
+export function signalNumber(name: string | undefined): number {
   const numbers: Readonly<Record<string, number>> = constants.signals;
   return numbers[name ?? ""] ?? 0;
 }

@@ -1,3 +1,5 @@
+import type { MachineResources } from "../protocol/host-api.ts";
+
 /** What a machine is doing, as its driver sees it. `paused` keeps memory, `stopped` keeps only the disk. */
 export type DriverState = "running" | "paused" | "stopped";
 
@@ -19,6 +21,12 @@ export interface SeedFile {
 export interface MachineSpec {
   readonly vmId: string;
   readonly files: readonly SeedFile[];
+  /** Sizes; the driver's own where absent. */
+  readonly resources?: MachineResources;
+  /** False: the guest reaches metadata and nothing else. True when absent. */
+  readonly internet?: boolean;
+  /** The snapshot whose disk the machine begins with; the base image when absent. */
+  readonly snapshotId?: string;
 }
 
 /** Tells a person what a long step is doing, in a short sentence. */
@@ -39,14 +47,30 @@ export interface Driver {
   routeMetadata(port: number): Promise<void>;
   /** The VM that owns a guest address, or null: how metadata knows who asks. Guests cannot forge their source address. */
   vmAtAddress(address: string): string | null;
+  /** What a machine has for which no sizes were chosen; a member that the driver does not limit is absent. */
+  readonly defaultResources: MachineResources;
+  /** Why the driver cannot give these sizes, naming the member; null when it can. Asked before anything is made. */
+  refuses(resources: MachineResources): string | null;
   list(): Promise<readonly Machine[]>;
   inspect(vmId: string): Promise<Machine | null>;
-  /** Makes the machine and starts it. Answers when it runs, which may be a moment before its sshd listens. */
+  /**
+   * Makes the machine and starts it. Answers when it runs, which may be a moment before its sshd listens. Throws
+   * `DriverError` `no-such-snapshot` for an unknown one.
+   */
   create(spec: MachineSpec): Promise<Machine>;
   /** Runs a stopped machine, or continues a paused one. Throws `DriverError` `no-such-machine` for an unknown id. */
   start(vmId: string): Promise<Machine>;
   pause(vmId: string): Promise<Machine>;
   stop(vmId: string): Promise<Machine>;
+  /** Gives the machine other sizes, at once if it runs and from now on at every start; absent ones stay. */
+  resize(vmId: string, resources: MachineResources): Promise<void>;
+  /**
+   * Captures the machine's disk as it is; the machine is held still meanwhile and goes on as it was. A snapshot lives apart
+   * from the machine. Taking one that is there changes nothing.
+   */
+  snapshot(vmId: string, snapshotId: string): Promise<void>;
+  /** Machines made from it stay. Nothing to delete is success. */
+  deleteSnapshot(snapshotId: string): Promise<void>;
   /** Deletes machine and disk. Nothing to delete is success. */
   delete(vmId: string): Promise<void>;
   /** Stops every machine and takes away processes, mounts, network and firewall rules. Disks stay. */
@@ -55,7 +79,7 @@ export interface Driver {
 
 /** A driver could not do what it was asked. `message` is for the operator's log and names what failed. */
 export class DriverError extends Error {
-  readonly code: "no-such-machine" | "engine" | "network" | "image";
+  readonly code: "no-such-machine" | "no-such-snapshot" | "engine" | "network" | "image";
 
   constructor(code: DriverError["code"], message: string, options?: ErrorOptions) {
     super(message, options);

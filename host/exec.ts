@@ -45,7 +45,7 @@ export class Exec {
       stdin: request.stdin === undefined ? null : Buffer.from(request.stdin, "base64"),
       timeoutMs: request.timeoutMs ?? this.#limits.timeoutMs,
     };
-    const kill = () => void this.#accounts.killMarked(machine, `${MARKER}=${marker}`);
+    const kill = () => void this.#accounts.killMarked(machine, linuxUser, `${MARKER}=${marker}`);
     const opened = await this.#accounts.openAs(machine, linuxUser, async (client, down) => {
       // Whoever gave up while waiting in line must not have the command run behind their back.
       caller.throwIfAborted();

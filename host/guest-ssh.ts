@@ -77,7 +77,7 @@ export class GuestSsh {
     return turn === null ? failure("vm-busy", "Too many operations wait for this VM. Try again later.") : success(turn);
   }
 
-  /** Wakes the machine if it sleeps and opens a channel as `linuxUser`. The caller must have a turn. */
+  /** Wakes the machine if it sleeps and opens a channel as `linuxUser`. The caller must have a turn, or a limit of its own. */
   async open<T>(machine: ManagedMachine, linuxUser: string, start: StartChannel<T>): Promise<Result<GuestChannel<T>>> {
     for (let attempt = 1; ; attempt += 1) {
       const lease = await this.#lease(machine, linuxUser);
@@ -95,6 +95,25 @@ export class GuestSsh {
         return failure("host-unavailable", "The VM's sshd did not take the operation. Try again.");
       }
     }
+  }
+
+  /**
+   * Logs in at a running machine on a connection of the caller's own, which neither idleness nor the machine's sleep ends:
+   * the guest's kernel keeps it. The caller ends it. Wakes nothing and takes no turn.
+   */
+  async connect(machine: ManagedMachine, linuxUser: string, running: Running): Promise<Result<Client>> {
+    const login = new AbortController();
+    const giveUp = () => login.abort();
+    running.down.addEventListener("abort", giveUp, { once: true });
+    if (running.down.aborted) giveUp();
+    const client = await this.#dial(
+      machine,
+      linuxUser,
+      { ssh: running.ssh, down: login.signal },
+      { ...this.#limits, keepaliveMs: 0 },
+    );
+    running.down.removeEventListener("abort", giveUp);
+    return client;
   }
 
   /** Ends every connection. */
@@ -150,8 +169,13 @@ export class GuestSsh {
     return connection;
   }
 
-  async #dial(machine: ManagedMachine, linuxUser: string, running: Running): Promise<Result<Client>> {
-    const login = await logIn(machine, running, linuxUser, this.#pair, this.#keys, this.#limits);
+  async #dial(
+    machine: ManagedMachine,
+    linuxUser: string,
+    running: Running,
+    limits: LoginLimits = this.#limits,
+  ): Promise<Result<Client>> {
+    const login = await logIn(machine, running, linuxUser, this.#pair, this.#keys, limits);
     if (!login.ok) this.#log.warn("could not log in at guest", { vm: machine.vmId, user: linuxUser, why: login.why });
     return login.ok ? success(login.value) : { ok: false, failure: login.failure };
   }

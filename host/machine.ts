@@ -60,6 +60,11 @@ export class ManagedMachine {
     return { state: this.#state, at: this.#at };
   }
 
+  /** The running machine, or null: for work that must not wake it. */
+  get running(): Running | null {
+    return this.#running?.value ?? null;
+  }
+
   /** Makes the machine and waits for its sshd. */
   create(make: () => Promise<Machine>): Promise<Result<Running>> {
     return this.#wake.run(() => this.#queue.run(() => this.#bringUp(make)));
@@ -88,6 +93,19 @@ export class ManagedMachine {
       if (this.#state === "stopped") return success(this.status());
       return this.#takeDown("stop", null, () => this.#parts.driver.stop(this.vmId));
     });
+  }
+
+  /** Suspends the machine if the condition still holds once it is its turn. */
+  suspendIf(condition: () => boolean): Promise<void> {
+    return this.#queue.run(async () => {
+      if (this.#state !== "running" || !condition()) return;
+      await this.#takeDown("suspend", "suspending", () => this.#parts.driver.pause(this.vmId));
+    });
+  }
+
+  /** Runs a step during which nothing starts, stops or deletes the machine. */
+  atRest<T>(step: () => Promise<T>): Promise<T> {
+    return this.#queue.run(step);
   }
 
   /** Deletes machine and disk. Repeating it is success. */

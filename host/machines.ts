@@ -1,19 +1,26 @@
 import type { Clock, RandomBytes } from "../protocol/bytes.ts";
 import { failure, type Result, success } from "../protocol/failures.ts";
-import type { CreateMachine, MachineStatus } from "../protocol/host-api.ts";
+import type { CreateMachine, IdlePolicy, MachineResources, MachineStatus } from "../protocol/host-api.ts";
 import type { Log } from "../service/log.ts";
 import { generateSshKeyPair, type SshKeyPair } from "../service/ssh-keys.ts";
 import type { Accounts } from "./accounts.ts";
 import { planAccounts, type SetupStep } from "./accounts-plan.ts";
-import type { Driver } from "./driver.ts";
+import type { Driver, MachineSpec } from "./driver.ts";
+import type { Files } from "./files.ts";
+import { refuseFiles, writeGuestFiles } from "./guest-files.ts";
+import type { IdleWatch } from "./idle.ts";
 import { type MachineParts, ManagedMachine } from "./machine.ts";
 import type { MachineRecord, RecordStore } from "./records.ts";
+import type { Snapshots } from "./snapshots.ts";
 import type { ReadyLimits } from "./sshd-ready.ts";
 
 export interface MachinesOptions {
   readonly driver: Driver;
   readonly store: RecordStore;
   readonly accounts: Accounts;
+  readonly files: Files;
+  readonly snapshots: Snapshots;
+  readonly idle: IdleWatch;
   readonly capacity: number;
   readonly ready: ReadyLimits;
   readonly sshPort: number;
@@ -35,6 +42,7 @@ export class Machines {
     this.#options = options;
     const { driver, clock, log, ready, sshPort } = options;
     const onState = (vmId: string, status: MachineStatus) => {
+      if (status.state === "running") options.idle.note(vmId);
       // A machine in the making is its creator's affair: it is announced once its accounts are there too.
       if (!this.#creating.has(vmId)) options.report(vmId, status);
     };
@@ -67,21 +75,24 @@ export class Machines {
   read(vmId: string): Result<MachineStatus> {
     if (this.#creating.has(vmId)) return success({ state: "starting", at: this.#options.clock() });
     const machine = this.find(vmId);
-    return machine.ok ? success(machine.value.status()) : machine;
+    return machine.ok ? success(this.#describe(machine.value)) : machine;
   }
 
-  /** Makes the machine, its groups and users; all or nothing. Repeating it for a VM that is there changes nothing. */
-  create(vmId: string, wish: CreateMachine): Promise<Result<MachineStatus>> {
+  /**
+   * Makes the machine, its groups, users and files; all or nothing. Repeating it for a VM that is there changes nothing.
+   * `owner`: the account as the ticket names it, whose snapshots the machine may begin with.
+   */
+  create(vmId: string, wish: CreateMachine, owner: string): Promise<Result<MachineStatus>> {
     const known = this.#machines.get(vmId);
-    if (known !== undefined) return Promise.resolve(success(known.status()));
+    if (known !== undefined) return Promise.resolve(success(this.#describe(known)));
     const inflight = this.#creating.get(vmId);
     if (inflight !== undefined) return inflight;
-    const plan = planAccounts(wish);
+    const plan = this.#plan(wish, owner);
     if (!plan.ok) return Promise.resolve(plan);
     if (this.#machines.size + this.#creating.size >= this.#options.capacity) {
       return Promise.resolve(failure("no-capacity", "The host has no room for another VM."));
     }
-    const creation = this.#make(vmId, plan.value)
+    const creation = this.#make(vmId, wish, plan.value)
       .finally(() => this.#creating.delete(vmId))
       .then((made) => {
         if (made.ok) this.#options.report(vmId, made.value);
@@ -89,6 +100,48 @@ export class Machines {
       });
     this.#creating.set(vmId, creation);
     return creation;
+  }
+
+  /** Gives a machine other sizes, at once and for good; absent ones stay. */
+  async resize(vmId: string, resources: MachineResources): Promise<Result<MachineStatus>> {
+    const { driver, store, log } = this.#options;
+    const machine = this.find(vmId);
+    if (!machine.ok) return machine;
+    const refused = driver.refuses(resources);
+    if (refused !== null) return failure("resize-bad-request", refused);
+    try {
+      await machine.value.atRest(() => driver.resize(vmId, resources));
+    } catch (error) {
+      log.error("a machine was not resized", { vm: vmId, error: String(error) });
+      return failure("resize-failed", "The VM could not be given these sizes; more memory than they allow may be in use.");
+    }
+    const record = store.read(vmId);
+    if (record !== null) store.save({ ...record, resources: { ...record.resources, ...resources } });
+    return success(this.#describe(machine.value));
+  }
+
+  /** Sets when the machine is put to sleep by itself. Wakes nothing. */
+  setIdlePolicy(vmId: string, policy: IdlePolicy): Result<MachineStatus> {
+    const { store, idle } = this.#options;
+    const machine = this.find(vmId);
+    if (!machine.ok) return machine;
+    const record = store.read(vmId);
+    if (record !== null) store.save({ ...record, idle: policy });
+    idle.setPolicy(vmId, policy);
+    return success(machine.value.status());
+  }
+
+  /** Puts every machine to sleep that has been idle for as long as its policy says. */
+  async suspendIdle(): Promise<void> {
+    const { idle, log } = this.#options;
+    await Promise.all(
+      idle.sweep().map(async (vmId) => {
+        const machine = this.#machines.get(vmId);
+        if (machine?.status().state !== "running") return;
+        log.info("machine is idle", { vm: vmId });
+        await machine.suspendIf(() => idle.isIdle(vmId));
+      }),
+    );
   }
 
   /** Deletes machine, disk and record. Nothing to delete is success. */
@@ -100,18 +153,42 @@ export class Machines {
     if (deleted.ok) {
       this.#options.store.remove(vmId);
       this.#machines.delete(vmId);
+      this.#options.idle.forget(vmId);
     }
     return deleted;
   }
 
-  async #make(vmId: string, steps: readonly SetupStep[]): Promise<Result<MachineStatus>> {
-    const { store, clock, randomBytes, driver, accounts, log } = this.#options;
+  /** The steps that follow once the machine runs, or why the wish cannot be met. Nothing has happened yet. */
+  #plan(wish: CreateMachine, owner: string): Result<readonly SetupStep[]> {
+    const { driver, snapshots } = this.#options;
+    const refused = driver.refuses(wish.resources);
+    if (refused !== null) return failure("vm-create-bad-request", refused);
+    const badFiles = refuseFiles(wish.files);
+    if (badFiles !== null) return badFiles;
+    if (wish.snapshotId !== null) {
+      const allowed = snapshots.check(wish.snapshotId, owner);
+      if (!allowed.ok) return allowed;
+    }
+    return planAccounts(wish);
+  }
+
+  async #make(vmId: string, wish: CreateMachine, steps: readonly SetupStep[]): Promise<Result<MachineStatus>> {
+    const { store, clock, randomBytes, driver, accounts, files, log } = this.#options;
+    const { resources, idleTimeoutSeconds, activityThresholdBytes } = wish;
     const pair = generateSshKeyPair(randomBytes);
-    const record: MachineRecord = { vmId, phase: "creating", hostKey: pair.publicKey, createdAt: clock() };
+    const record: MachineRecord = {
+      vmId,
+      phase: "creating",
+      hostKey: pair.publicKey,
+      resources,
+      idle: { idleTimeoutSeconds, activityThresholdBytes },
+      createdAt: clock(),
+    };
     store.save(record);
     const machine = new ManagedMachine(vmId, pair.publicKey, "missing", this.#parts);
-    const running = await machine.create(() => driver.create({ vmId, files: hostKeyFiles(pair) }));
-    const done = running.ok ? await accounts.setUp(machine, steps) : running;
+    const running = await machine.create(() => driver.create(specOf(vmId, pair, wish)));
+    const settled = running.ok ? await accounts.setUp(machine, steps) : running;
+    const done = settled.ok ? await writeGuestFiles(machine, wish.files, { accounts, writer: files }) : settled;
     if (!done.ok) {
       log.warn("machine was not made", { vm: vmId, kind: done.failure.kind, reason: done.failure.message });
       machine.release();
@@ -120,11 +197,19 @@ export class Machines {
     }
     store.save({ ...record, phase: "ready" });
     this.#machines.set(vmId, machine);
-    return success(machine.status());
+    this.#options.idle.setPolicy(vmId, record.idle);
+    return success(this.#describe(machine));
+  }
+
+  #describe(machine: ManagedMachine): MachineStatus {
+    const { driver, store } = this.#options;
+    const chosen = store.read(machine.vmId)?.resources ?? {};
+    return { ...machine.status(), resources: { ...driver.defaultResources, ...chosen } };
   }
 
   #adopt(record: MachineRecord, state: "running" | "paused" | "stopped" | "missing"): void {
     this.#machines.set(record.vmId, new ManagedMachine(record.vmId, record.hostKey, state, this.#parts));
+    this.#options.idle.setPolicy(record.vmId, record.idle);
   }
 
   async #undo(vmId: string): Promise<void> {
@@ -136,6 +221,11 @@ export class Machines {
       this.#options.log.error("half-made machine could not be deleted", { vm: vmId, error: String(error) });
     }
   }
+}
+
+function specOf(vmId: string, pair: SshKeyPair, { resources, internet, snapshotId }: CreateMachine): MachineSpec {
+  const files = hostKeyFiles(pair);
+  return { vmId, files, resources, internet, ...(snapshotId === null ? {} : { snapshotId }) };
 }
 
 function hostKeyFiles(pair: SshKeyPair) {

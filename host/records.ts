@@ -1,6 +1,7 @@
-import { mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
+import { idlePolicy, machineResources } from "../protocol/host-api.ts";
 import { isVmId } from "../protocol/ids.ts";
 import { writeFileAtomically } from "./atomic-file.ts";
 
@@ -10,6 +11,10 @@ const machineRecord = z.object({
   phase: z.enum(["creating", "ready"]),
   /** The guest's SSH host key, `ssh-ed25519 <base64>`; the private half exists in the guest only. */
   hostKey: z.string(),
+  /** As they were chosen; the driver's own where absent. */
+  resources: machineResources.default({}),
+  /** When the machine is put to sleep by itself. */
+  idle: idlePolicy.default({ idleTimeoutSeconds: null, activityThresholdBytes: null }),
   /** Milliseconds since 1970 UTC. */
   createdAt: z.number(),
 });
@@ -31,6 +36,12 @@ export class RecordStore {
     return readdirSync(this.#dir)
       .filter((name) => name.endsWith(".json"))
       .map((name) => machineRecord.parse(JSON.parse(readFileSync(join(this.#dir, name), "utf8"))));
+  }
+
+  /** The record of a VM, or null. */
+  read(vmId: string): MachineRecord | null {
+    const path = this.#path(vmId);
+    return existsSync(path) ? machineRecord.parse(JSON.parse(readFileSync(path, "utf8"))) : null;
   }
 
   save(record: MachineRecord): void {

@@ -1,44 +1,38 @@
-import type { IncomingMessage } from "node:http";
-import type { HttpBindings } from "@hono/node-server";
-import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
-import { type Context, Hono } from "hono";
+import { Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
-import type { z } from "zod";
 import { failure, type Result } from "../protocol/failures.ts";
-import { FILE_KIND_HEADER, TRACE_HEADER } from "../protocol/headers.ts";
-import { createMachine, execRequest, type MachineStatus } from "../protocol/host-api.ts";
-import type { Operation } from "../protocol/operations.ts";
+import { TRACE_HEADER } from "../protocol/headers.ts";
+import { createMachine, execRequest, type MachineStatus, terminalClose } from "../protocol/host-api.ts";
 import type { Log } from "../service/log.ts";
 import { failureAnswer } from "./answers.ts";
-import { sendFile } from "./download.ts";
 import type { Exec } from "./exec.ts";
-import type { Files } from "./files.ts";
-import type { Admission, Gate } from "./gate.ts";
+import { type FileParts, mountFiles } from "./file-routes.ts";
+import type { Gate } from "./gate.ts";
+import type { IdleWatch } from "./idle.ts";
+import { type JobParts, mountJobs } from "./job-routes.ts";
+import { type MachineParts, mountMachineChanges } from "./machine-routes.ts";
 import type { Machines } from "./machines.ts";
+import { guardedBy, type HostContext, type HostEnv, readJson } from "./routing.ts";
+import { mountServices, type ServiceParts } from "./service-routes.ts";
+import type { Terminals } from "./terminals/terminals.ts";
 import { traceOf } from "./trace.ts";
 
-export interface HostParts {
+export interface HostParts extends FileParts, JobParts, MachineParts, ServiceParts {
   readonly gate: Gate;
   readonly machines: Machines;
   readonly exec: Exec;
-  readonly files: Files;
+  readonly terminals: Terminals;
+  readonly idle: IdleWatch;
   /** Largest JSON body, in bytes. */
   readonly jsonBytes: number;
   readonly log: Log;
 }
 
-interface HostEnv {
-  Bindings: HttpBindings;
-  Variables: { log: Log };
-}
-type HostContext = Context<HostEnv>;
-type Handler = (context: HostContext, vmId: string, admission: Admission) => Promise<Response>;
-
-/** The host's HTTP routes, as the table in `protocol/host-api.ts` has them; `CONNECT` is `Tunnels`' part. */
+/** The host's HTTP routes, as the table in `protocol/host-api.ts` has them; `CONNECT` is `Tunnels`' part, WebSockets are `TerminalUpgrades`'. */
 export function createHostApp(parts: HostParts): Hono<HostEnv> {
-  const { machines, exec, files } = parts;
+  const { machines, exec, terminals } = parts;
   const app = new Hono<HostEnv>();
-  const guarded = guardedBy(parts.gate);
+  const guarded = guardedBy(parts.gate, (vmId) => parts.idle.begin(vmId));
   const jsonLimit = bodyLimit({
     maxSize: parts.jsonBytes,
     onError: () => failureAnswer(failure("payload-too-large", `A request may have at most ${parts.jsonBytes} bytes.`).failure),
@@ -66,9 +60,9 @@ export function createHostApp(parts: HostParts): Hono<HostEnv> {
   app.put(
     "/vms/:vm",
     jsonLimit,
-    guarded("create", async (context, vmId) => {
+    guarded("create", async (context, vmId, { claims }) => {
       const wish = await readJson(context, createMachine);
-      return wish.ok ? statusAnswer(context, await machines.create(vmId, wish.value)) : failureAnswer(wish.failure);
+      return wish.ok ? statusAnswer(context, await machines.create(vmId, wish.value, claims.sub)) : failureAnswer(wish.failure);
     }),
   );
   app.delete(
@@ -105,28 +99,26 @@ export function createHostApp(parts: HostParts): Hono<HostEnv> {
       return answer.ok ? context.json(answer.value) : failureAnswer(answer.failure);
     }),
   );
+  mountFiles(app, { guarded, jsonLimit }, parts);
+  mountMachineChanges(app, { guarded, jsonLimit }, parts);
+  mountJobs(app, { guarded, jsonLimit }, parts);
+  mountServices(app, { guarded, jsonLimit }, parts);
   app.get(
-    "/vms/:vm/files",
-    guarded("files", async (context, vmId, { linuxUser }) => {
+    "/vms/:vm/terminals",
+    guarded("terminal", async (context, vmId, { linuxUser }) => {
       const machine = machines.find(vmId);
-      if (!machine.ok) return failureAnswer(machine.failure);
-      const read = await files.read(machine.value, linuxUser, context.req.query("path") ?? "");
-      if (!read.ok) return failureAnswer(read.failure);
-      context.header(FILE_KIND_HEADER, read.value.kind);
-      if (read.value.kind === "directory") return context.json(read.value.listing);
-      const headers = { [FILE_KIND_HEADER]: "file", [TRACE_HEADER]: traceOf(context.req.header(TRACE_HEADER)) };
-      await sendFile(context.env.outgoing, read.value, headers, context.get("log"));
-      return RESPONSE_ALREADY_SENT;
+      return machine.ok ? context.json(terminals.list(machine.value, linuxUser)) : failureAnswer(machine.failure);
     }),
   );
-  app.put(
-    "/vms/:vm/files",
-    guarded("files", async (context, vmId, { linuxUser }) => {
+  app.delete(
+    "/vms/:vm/terminals/:id",
+    guarded("terminal", async (context, vmId, { linuxUser }) => {
       const machine = machines.find(vmId);
       if (!machine.ok) return failureAnswer(machine.failure);
-      const content: IncomingMessage = context.env.incoming;
-      const written = await files.write(machine.value, linuxUser, context.req.query("path") ?? "", content);
-      return written.ok ? context.json({}) : failureAnswer(written.failure);
+      const asked = terminalClose.safeParse(context.req.query());
+      if (!asked.success) return failureAnswer(failure("bad-request", "dialect is v1 or v5.", { path: "dialect" }).failure);
+      const closed = await terminals.close(machine.value, linuxUser, context.req.param("id") ?? "", asked.data.dialect);
+      return closed.ok ? context.json(closed.value) : failureAnswer(closed.failure);
     }),
   );
   app.notFound(() => failureAnswer(failure("route-not-found", "The host has no such route.").failure));
@@ -137,32 +129,6 @@ export function createHostApp(parts: HostParts): Hono<HostEnv> {
   return app;
 }
 
-function guardedBy(gate: Gate) {
-  return (operation: Operation, handler: Handler) =>
-    async (context: HostContext): Promise<Response> => {
-      const vmId = context.req.param("vm") ?? "";
-      const admission = await gate.admit(context.req.header("authorization"), { vmId, operation }, context.get("log"));
-      if (!admission.ok) return failureAnswer(admission.failure);
-      const { sub, cred } = admission.value.claims;
-      context.set("log", context.get("log").child({ op: operation, vm: vmId, user: admission.value.linuxUser, sub, cred }));
-      return handler(context, vmId, admission.value);
-    };
-}
-
 function statusAnswer(context: HostContext, status: Result<MachineStatus>): Response {
   return status.ok ? context.json(status.value) : failureAnswer(status.failure);
-}
-
-async function readJson<Schema extends z.ZodType>(context: HostContext, schema: Schema): Promise<Result<z.infer<Schema>>> {
-  let body: unknown;
-  try {
-    body = await context.req.json();
-  } catch {
-    return failure("bad-request", "The body is not JSON.");
-  }
-  const read = schema.safeParse(body);
-  if (read.success) return { ok: true, value: read.data };
-  const issue = read.error.issues[0];
-  const path = issue?.path.join(".") ?? "";
-  return failure("bad-request", `${path || "body"}: ${issue?.message ?? "wrong form"}`, { path });
 }

@@ -7,7 +7,7 @@ const MIB = 1024 * 1024;
 const baseUrl = z.url({ protocol: /^https?$/ }).transform((url) => url.replace(/\/+$/, ""));
 
 /** Every setting of a host agent, by the name of its environment variable. Times in milliseconds, sizes in bytes. */
-const hostEnvironment = z.object({
+export const hostEnvironment = z.object({
   /** Base URL of the edge. */
   POSTERN_EDGE_URL: baseUrl,
   /** File that holds the service key of the host's region; readable by its owner only. */
@@ -15,10 +15,7 @@ const hostEnvironment = z.object({
   /** Folder for what must survive a restart: the host's id, the VMs' records, the driver's disks. */
   POSTERN_HOST_STATE: z.string().min(1),
   /** Folder for what can be made again, such as the base image; may be shared by several hosts. */
-  POSTERN_CACHE: z
-    .string()
-    .min(1)
-    .default("/var/cache/postern"),
+  POSTERN_CACHE: z.string().min(1).default("/var/cache/postern"),
   /** How machines are made. */
   POSTERN_DRIVER: z.enum(["container"]).default("container"),
   /** `address:port` to listen on for the edge and the forwarders; port 0 takes a free one. */
@@ -36,6 +33,10 @@ const hostEnvironment = z.object({
   POSTERN_WAKE_TIMEOUT_MS: wholeNumber(60_000, 1),
   /** Between two looks whether a starting machine's sshd answers. */
   POSTERN_WAKE_POLL_MS: wholeNumber(20, 1),
+  /** Between two looks for VMs that have been idle for as long as they may. */
+  POSTERN_IDLE_SWEEP_MS: wholeNumber(10_000, 1),
+  /** Bytes through one tunnel between two looks that count as use of a VM that names no number: more than keepalives. */
+  POSTERN_IDLE_TUNNEL_BYTES: wholeNumber(4_096, 1),
   /** How long a key of a forwarder is admitted by the guest. */
   POSTERN_KEY_LIFETIME_MS: wholeNumber(60_000, 1),
   /** Longest login of the host itself in a guest. */
@@ -66,10 +67,58 @@ const hostEnvironment = z.object({
   POSTERN_EXEC_DRAIN_MS: wholeNumber(500),
   /** After SIGKILL: how long until the answer no longer waits for the command to be gone. */
   POSTERN_EXEC_KILL_GRACE_MS: wholeNumber(2_000),
+  /** Commands that run in the background of one VM at once. */
+  POSTERN_VM_JOBS: wholeNumber(64, 1),
+  /** How long the result of such a command is kept after its end. */
+  POSTERN_JOB_KEEP_MS: wholeNumber(10 * MINUTE_MS),
+  /** Most bytes of all such results on disk; over it the oldest goes first. */
+  POSTERN_JOB_RESULT_BYTES: wholeNumber(2 * 1024 * MIB, 1),
+  /** Terminal sessions that run in one VM at once; as many exited ones are kept. */
+  POSTERN_VM_TERMINALS: wholeNumber(64, 1),
+  /** Last output of a terminal session, shown to who attaches. */
+  POSTERN_TERMINAL_SCROLLBACK_BYTES: wholeNumber(256 * 1024),
+  /** Output that waits for a socket before it counts as behind; once all of a session's are, the guest is not read. */
+  POSTERN_TERMINAL_HIGH_WATER_BYTES: wholeNumber(512 * 1024, 1),
+  /** Most output that waits for one socket; one that lags further behind the others is closed. Over the high water. */
+  POSTERN_TERMINAL_BACKLOG_BYTES: wholeNumber(4 * MIB, 1),
+  /** Largest frame that a terminal's client may send. */
+  POSTERN_TERMINAL_FRAME_BYTES: wholeNumber(MIB, 1),
+  /** Between pings to a terminal's socket; one that shows no life between two of them is closed. */
+  POSTERN_TERMINAL_PING_MS: wholeNumber(30_000, 1),
+  /** How long an exited terminal session is kept. */
+  POSTERN_TERMINAL_KEEP_MS: wholeNumber(10 * MINUTE_MS),
+  /** Between two looks whether machines with terminal sessions still run. */
+  POSTERN_TERMINAL_CHECK_MS: wholeNumber(15_000, 1),
+  /** Of a shell that is replaced when it exits: exits in quick succession that are borne. */
+  POSTERN_TERMINAL_QUICK_EXITS: wholeNumber(5, 1),
+  /** Such an exit is quick when the shell lived for less than this. */
+  POSTERN_TERMINAL_QUICK_EXIT_MS: wholeNumber(2_000),
+  /** Longest wait for the edge's answer whether a live session may go on. */
+  POSTERN_EDGE_TIMEOUT_MS: wholeNumber(8_000, 1),
+  /** How long the edge may be out of reach before a terminal's socket under a raised floor is cut. */
+  POSTERN_RECHECK_DEADLINE_MS: wholeNumber(20_000),
+  /** Between tries to check such a socket. */
+  POSTERN_RECHECK_RETRY_MS: wholeNumber(1_000, 1),
+  /** Between checks of every terminal's socket while the feed is silent. */
+  POSTERN_SILENT_RECHECK_MS: wholeNumber(10_000, 1),
   /** Largest JSON body. */
   POSTERN_HOST_JSON_BYTES: wholeNumber(4 * MIB, 1),
   /** Largest file that may be written. */
   POSTERN_FILE_BYTES: wholeNumber(16 * 1024 * MIB, 1),
+  /** Largest piece of a file that comes in pieces. */
+  POSTERN_UPLOAD_CHUNK_BYTES: wholeNumber(256 * MIB, 1),
+  /** Unfinished uploads in pieces of one VM. */
+  POSTERN_VM_UPLOADS: wholeNumber(64, 1),
+  /** How long an unfinished upload is kept from its beginning. */
+  POSTERN_UPLOAD_KEEP_MS: wholeNumber(24 * 60 * MINUTE_MS, 1),
+  /** Between two looks for uploads that nobody will finish. */
+  POSTERN_UPLOAD_SWEEP_MS: wholeNumber(10 * MINUTE_MS, 1),
+  /** Watches of files in one VM at once. */
+  POSTERN_VM_WATCHES: wholeNumber(16, 1),
+  /** Longest wait until a directory and all below it are watched. */
+  POSTERN_WATCH_START_MS: wholeNumber(30_000, 1),
+  /** Longest silence of a watch, so that whoever went away is noticed. */
+  POSTERN_WATCH_PING_MS: wholeNumber(30_000, 1),
   /** Time for a request's headers to arrive. */
   POSTERN_HEADERS_TIMEOUT_MS: wholeNumber(10_000, 1),
   /** Time for a whole request to arrive, large uploads included. */

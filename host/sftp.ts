@@ -33,8 +33,17 @@ export class Sftp {
     return promised((done) => this.raw.stat(path, done));
   }
 
+  /** Of a symbolic link itself. */
+  lstat(path: string): Promise<Stats> {
+    return promised((done) => this.raw.lstat(path, done));
+  }
+
   fstat(handle: Buffer): Promise<Stats> {
     return promised((done) => this.raw.fstat(handle, done));
+  }
+
+  setstat(path: string, attributes: InputAttributes): Promise<void> {
+    return promised((done) => this.raw.setstat(path, attributes, (error) => done(error, undefined)));
   }
 
   fsetstat(handle: Buffer, attributes: InputAttributes): Promise<void> {

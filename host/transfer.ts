@@ -12,13 +12,13 @@ export class TooManyBytes extends Error {}
 /** Whoever sends the content went away before its end. */
 export class SourceBroke extends Error {}
 
-/** The first `size` bytes of an open file. Throws if it turns out shorter, so that a cut file never looks like a whole one. */
-export async function* readExactly(sftp: Sftp, handle: Buffer, size: number): AsyncGenerator<Buffer> {
+/** Bytes `start` to `end` (exclusive) of an open file. Throws if it turns out shorter, so that a cut file never looks like a whole one. */
+export async function* readExactly(sftp: Sftp, handle: Buffer, start: number, end: number): AsyncGenerator<Buffer> {
   const ahead: Promise<Buffer>[] = [];
-  let asked = 0;
-  while (asked < size || ahead.length > 0) {
-    while (asked < size && ahead.length < WINDOW) {
-      const length = Math.min(CHUNK_BYTES, size - asked);
+  let asked = start;
+  while (asked < end || ahead.length > 0) {
+    while (asked < end && ahead.length < WINDOW) {
+      const length = Math.min(CHUNK_BYTES, end - asked);
       const chunk = readPart(sftp, handle, asked, length);
       // Reported when its turn comes; until then it must not count as unhandled.
       chunk.catch(() => undefined);
@@ -40,6 +40,18 @@ export async function* readToEnd(sftp: Sftp, handle: Buffer): AsyncGenerator<Buf
   }
 }
 
+/** An open file of unknown size in one piece, or null when it holds more than `maxBytes`. */
+export async function readSmall(sftp: Sftp, handle: Buffer, maxBytes: number): Promise<Buffer | null> {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  for await (const chunk of readToEnd(sftp, handle)) {
+    length += chunk.length;
+    if (length > maxBytes) return null;
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}
+
 async function readPart(sftp: Sftp, handle: Buffer, position: number, length: number): Promise<Buffer> {
   const chunk = await sftp.read(handle, position, length);
   if (chunk.length === length) return chunk;
@@ -47,22 +59,56 @@ async function readPart(sftp: Sftp, handle: Buffer, position: number, length: nu
   return Buffer.concat([chunk, await readPart(sftp, handle, position + chunk.length, length - chunk.length)]);
 }
 
+/** Where the bytes of a source go. */
+export interface WriteOptions {
+  /** Of the first byte that is written. */
+  readonly position: number;
+  /** Bytes at the source's beginning that are already there: read and dropped. */
+  readonly skip: number;
+  /** Most bytes that the source may have. */
+  readonly maxBytes: number;
+  /** Told of everything that the guest has taken, in order and without gaps. */
+  readonly onWritten: (chunk: Buffer) => void;
+}
+
+interface Write {
+  readonly chunk: Buffer;
+  readonly done: Promise<void>;
+}
+
 /**
- * Writes all of `source` into an open file. Throws `SourceBroke` if it breaks off, `TooManyBytes` beyond `maxBytes`, or the
- * SFTP error of a write.
+ * Writes a source into an open file. Throws `SourceBroke` if it breaks off, `TooManyBytes` when it has too many, or the SFTP
+ * error of a write; what was under way is awaited first, so `onWritten` is not called afterwards.
  */
-export async function writeAll(sftp: Sftp, handle: Buffer, source: Readable, maxBytes: number): Promise<void> {
-  const underway: Promise<void>[] = [];
-  let position = 0;
-  for await (const chunk of unbroken(source)) {
-    if (position + chunk.length > maxBytes) throw new TooManyBytes(`more than ${maxBytes} bytes`);
-    const write = sftp.write(handle, position, chunk);
-    write.catch(() => undefined);
-    underway.push(write);
-    position += chunk.length;
-    if (underway.length >= WINDOW) await underway.shift();
+export async function writeAll(sftp: Sftp, handle: Buffer, source: Readable, options: WriteOptions): Promise<void> {
+  const underway: Write[] = [];
+  let { position, skip } = options;
+  let taken = 0;
+  const settle = async () => {
+    const next = underway.shift();
+    if (next === undefined) return;
+    await next.done;
+    options.onWritten(next.chunk);
+  };
+  let broken: unknown;
+  try {
+    for await (const piece of unbroken(source)) {
+      taken += piece.length;
+      if (taken > options.maxBytes) throw new TooManyBytes(`more than ${options.maxBytes} bytes`);
+      const chunk = piece.subarray(skip);
+      skip = Math.max(0, skip - piece.length);
+      if (chunk.length === 0) continue;
+      const done = sftp.write(handle, position, chunk);
+      done.catch(() => undefined);
+      underway.push({ chunk, done });
+      position += chunk.length;
+      if (underway.length >= WINDOW) await settle();
+    }
+  } catch (error) {
+    broken = error;
   }
-  await Promise.all(underway);
+  while (underway.length > 0) await settle();
+  if (broken !== undefined) throw broken;
 }
 
 async function* unbroken(source: Readable): AsyncGenerator<Buffer> {

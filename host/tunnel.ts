@@ -1,14 +1,14 @@
 import type { IncomingMessage } from "node:http";
-import { STATUS_CODES } from "node:http";
 import { connect, type Socket } from "node:net";
 import type { Clock } from "../protocol/bytes.ts";
-import { type Failure, failure, type Result, success } from "../protocol/failures.ts";
+import { failure, type Result, success } from "../protocol/failures.ts";
 import { HOST_KEY_HEADER, SSH_KEY_HEADER, TRACE_HEADER } from "../protocol/headers.ts";
 import type { Log } from "../service/log.ts";
 import { parseSshPublicKey } from "../service/ssh-keys.ts";
 import type { Accounts } from "./accounts.ts";
-import { failureStatus } from "./answers.ts";
+import { refuseOnSocket } from "./answers.ts";
 import type { Admission, Gate } from "./gate.ts";
+import type { IdleWatch } from "./idle.ts";
 import type { PublishedKeys } from "./keys.ts";
 import type { ManagedMachine, Running } from "./machine.ts";
 import type { Machines } from "./machines.ts";
@@ -31,6 +31,7 @@ export interface TunnelParts {
   readonly accounts: Accounts;
   readonly keys: PublishedKeys;
   readonly sessions: LiveSessions;
+  readonly idle: IdleWatch;
   readonly clock: Clock;
   readonly log: Log;
   readonly limits: TunnelLimits;
@@ -67,10 +68,10 @@ export class Tunnels {
     try {
       const opened = await this.#open(request, log);
       if (opened.ok) this.#start(opened.value, socket, head, trace, log);
-      else refuse(socket, opened.failure, trace);
+      else refuseOnSocket(socket, opened.failure, trace);
     } catch (error) {
       log.error("tunnel failed", { error: String(error) });
-      refuse(socket, failure("internal", "The host failed. The trace id names the failure in its log.").failure, trace);
+      refuseOnSocket(socket, failure("internal", "The host failed. The trace id names the failure in its log.").failure, trace);
     }
   }
 
@@ -116,16 +117,18 @@ export class Tunnels {
   }
 
   #start({ admission, machine, running, guest, withdraw }: Opened, socket: Socket, head: Buffer, trace: string, log: Log): void {
-    const { sessions, clock, limits } = this.#parts;
+    const { sessions, idle, clock, limits } = this.#parts;
     const { sub, epoch, cred } = admission.claims;
     const { vmId } = machine;
     const { linuxUser } = admission;
     const end = sessions.add({ vmId, linuxUser, subject: sub, epoch, credentialId: cred, since: clock() });
+    const stopMetering = idle.meter(vmId, () => guest.bytesRead + guest.bytesWritten);
     log.info("tunnel opened", { vm: vmId, user: linuxUser, sub, cred });
     socket.write(`HTTP/1.1 200 OK\r\n${HOST_KEY_HEADER}: ${machine.hostKey}\r\n${TRACE_HEADER}: ${trace}\r\n\r\n`);
     if (head.length > 0) guest.write(head);
     splice(socket, guest, { down: running.down, keepaliveMs: limits.keepaliveMs }, () => {
       end();
+      stopMetering();
       withdraw();
       log.info("tunnel closed", { vm: vmId });
     });
@@ -148,20 +151,4 @@ function dial(running: Running, timeoutMs: number): Promise<Socket | null> {
     });
     guest.once("close", () => clearTimeout(timer));
   });
-}
-
-function refuse(socket: Socket, refusal: Failure, trace: string): void {
-  const body = JSON.stringify(refusal);
-  const status = failureStatus(refusal);
-  socket.end(
-    [
-      `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? "Error"}`,
-      "content-type: application/json",
-      `content-length: ${Buffer.byteLength(body)}`,
-      `${TRACE_HEADER}: ${trace}`,
-      "connection: close",
-      "",
-      body,
-    ].join("\r\n"),
-  );
 }

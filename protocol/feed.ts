@@ -38,11 +38,31 @@ const hello = z.discriminatedUnion("role", [
   }),
 ]);
 
+/** A live SSH connection as its forwarder tells of it, so that the account can list and close it. */
+const sshSession = z.object({
+  /** Made by the forwarder: `[a-z2-7]{16}`; also in its log. */
+  id: z.string().regex(/^[a-z2-7]{16}$/),
+  /** Id of the account that owns the VM. */
+  account: z.string().max(32),
+  sub: subject,
+  vm: z.string().refine(isVmId),
+  user: z.string().max(32),
+  /** Id of the credential that logged in. */
+  cred: z.string().max(64),
+  /** Where the client came from. */
+  address: z.string().max(64),
+  /** Milliseconds since 1970 UTC. */
+  since: z.number(),
+});
+export type SshSession = z.infer<typeof sshSession>;
+
 /** What a verifier sends. `hello` must be the first frame. */
 export const feedUpstream = z.discriminatedUnion("type", [
   hello,
   /** A VM changed its state on the host; `at` in milliseconds orders messages about one VM. */
   z.object({ type: z.literal("vm-state"), vm: z.string().refine(isVmId), state: z.enum(MACHINE_STATES), at: z.number() }),
+  /** Changes of a forwarder's connections. After every welcome it tells all of them: the region forgets them at the hello. */
+  z.object({ type: z.literal("ssh-sessions"), opened: z.array(sshSession).max(32), closed: z.array(z.string()).max(32) }),
 ]);
 export type FeedUpstream = z.infer<typeof feedUpstream>;
 
@@ -50,6 +70,8 @@ export type FeedUpstream = z.infer<typeof feedUpstream>;
 export const feedDownstream = z.discriminatedUnion("type", [
   z.object({ type: z.literal("welcome"), region: z.string(), issuer: z.string(), floors: z.array(floor) }),
   z.object({ type: z.literal("floor"), floor }),
+  /** To a forwarder: end this connection, if it still is. */
+  z.object({ type: z.literal("close-ssh-session"), id: z.string() }),
   z.object({ type: z.literal("refused"), message: z.string() }),
 ]);
 export type FeedDownstream = z.infer<typeof feedDownstream>;

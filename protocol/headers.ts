@@ -3,6 +3,15 @@
 /** Names one request from edge to guest in every log, and is shown to the caller of an error. */
 export const TRACE_HEADER = "x-freestyle-trace-id";
 
+/** Says that the caller polls for an answer that takes longer than so many seconds. */
+export const BACKGROUND_AFTER_HEADER = "x-freestyle-background-after-secs";
+
+/** Names a request that goes on in the background; also on what polling for it answers in the end. */
+export const BACKGROUND_ID_HEADER = "x-freestyle-background-request-id";
+
+/** On a host's answer about a job: `running`, `done` (an `ExecAnswer` follows) or `failed` (its `Failure` follows). */
+export const JOB_STATE_HEADER = "postern-job-state";
+
 /** On a host's answer to a file read: `file` (raw bytes follow) or `directory` (JSON follows). */
 export const FILE_KIND_HEADER = "postern-file-kind";
 

@@ -27,6 +27,22 @@ export function isVmId(text: string): boolean {
   return VM_ID_PATTERN.test(text);
 }
 
+/** A new snapshot id, in the form of a VM id. */
+export const newSnapshotId = newVmId;
+
+/** Whether a string has the form of a snapshot id. */
+export const isSnapshotId = isVmId;
+
+/** A new id of a request that goes on in the background: `ri-` and 20 of `[a-z2-7]`. */
+export function newBackgroundId(randomBytes: RandomBytes): string {
+  return `ri-${newVmId(randomBytes)}`;
+}
+
+/** Whether a string has the form of such an id. */
+export function isBackgroundId(text: string): boolean {
+  return text.startsWith("ri-") && isVmId(text.slice(3));
+}
+
 /** A new id for a row that is addressed only through its owner (a token, a grant, a key): 80 random bits. */
 export const newRowId = newObjectName;
 

@@ -11,3 +11,6 @@ export const CREDENTIAL_INVALID_MESSAGE = "This credential is not valid. It may 
 
 /** `identity-not-found`: the identity does not exist, was removed, or is another account's. */
 export const IDENTITY_NOT_FOUND_MESSAGE = "This identity does not exist.";
+
+/** `snapshot-not-found`: the snapshot does not exist, was deleted, or is another account's. */
+export const SNAPSHOT_NOT_FOUND_MESSAGE = "This account has no such snapshot.";

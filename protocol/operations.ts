@@ -1,10 +1,25 @@
 /** Everything a ticket can allow its holder to do with one VM. */
-export const OPERATIONS = ["read", "exec", "files", "terminal", "ssh", "start", "create", "stop", "suspend", "delete"] as const;
+export const OPERATIONS = [
+  "read",
+  "exec",
+  "files",
+  "terminal",
+  "services",
+  "ssh",
+  "start",
+  "create",
+  "stop",
+  "suspend",
+  "update",
+  "resize",
+  "snapshot",
+  "delete",
+] as const;
 
 export type Operation = (typeof OPERATIONS)[number];
 
-const TOKEN_OPERATIONS: ReadonlySet<Operation> = new Set(["read", "exec", "files", "terminal", "ssh", "start"]);
-const LINUX_USER_OPERATIONS: ReadonlySet<Operation> = new Set(["exec", "files", "terminal", "ssh"]);
+const TOKEN_OPERATIONS: ReadonlySet<Operation> = new Set(["read", "exec", "files", "terminal", "services", "ssh", "start"]);
+const LINUX_USER_OPERATIONS: ReadonlySet<Operation> = new Set(["exec", "files", "terminal", "services", "ssh"]);
 
 /** Whether an access token may ever do this; the rest is for API keys, whatever the grant says. */
 export function isOpenToAccessTokens(operation: Operation): boolean {

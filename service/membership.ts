@@ -33,6 +33,8 @@ export const DEFAULT_MEMBERSHIP_TIMES: MembershipTimes = {
 
 export type Hello = Extract<FeedUpstream, { type: "hello" }>;
 export type VmStateMessage = Extract<FeedUpstream, { type: "vm-state" }>;
+/** What a member reports once it has joined. */
+export type Report = Exclude<FeedUpstream, Hello>;
 
 export interface MembershipOptions {
   /** Base URL of the edge, without a trailing slash. */
@@ -49,7 +51,9 @@ export interface MembershipOptions {
   readonly onFloor?: (floor: Floor) => void;
   /** Called after every welcome, the first one included: the moment to report state that the region may have missed. */
   readonly onWelcome?: () => void;
-  /** Aborting gives up joining, and leaves the region if it has been joined. */
+  /** Called when an account wants one of this forwarder's connections closed. */
+  readonly onCloseSession?: (id: string) => void;
+  /** Aborting gives up joining. Once joined it has no effect: see `Membership.close`. */
   readonly signal?: AbortSignal;
 }
 
@@ -63,8 +67,8 @@ export class JoinRefused extends Error {}
 export interface Membership {
   readonly region: string;
   readonly verifier: TicketVerifier;
-  /** Sends a state change; while the feed is down it is dropped, since `onWelcome` reports everything anew. */
-  report(message: VmStateMessage): void;
+  /** Sends a change; while the feed is down it is dropped, since `onWelcome` reports everything anew. */
+  report(message: Report): void;
   close(): void;
 }
 
@@ -135,8 +139,9 @@ class FeedSocket {
     socket.on("close", () => this.#reconnect());
   }
 
-  /** Ends the attempt, or the membership, for good. */
+  /** Ends an attempt to join; a membership stays. */
   giveUp(): void {
+    if (this.#verifier !== null) return;
     this.#close();
     this.#refused(new JoinRefused("joining was given up"));
   }
@@ -172,6 +177,9 @@ class FeedSocket {
         return;
       case "floor":
         this.#raise(message.floor);
+        return;
+      case "close-ssh-session":
+        this.#options.onCloseSession?.(message.id);
         return;
       case "refused":
         this.#refuse(message.message);
@@ -214,7 +222,7 @@ class FeedSocket {
     if (this.#verifier?.floors.raise(floor)) this.#options.onFloor?.(floor);
   }
 
-  #send(message: VmStateMessage): void {
+  #send(message: Report): void {
     if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(message));
   }
 

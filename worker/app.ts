@@ -8,6 +8,7 @@ import { jsonAnswer } from "./http/answers.ts";
 import { begin } from "./http/begin.ts";
 import { openToBrowsers } from "./http/cors.ts";
 import { answerError, answerUnknown, refuseOtherMethods } from "./http/fallbacks.ts";
+import { limitHead } from "./http/head-limit.ts";
 import { publicRoutes } from "./http/public-routes.ts";
 import { operatorRoutes } from "./operator/routes.ts";
 import { serviceRoutes } from "./service-routes/index.ts";
@@ -20,6 +21,7 @@ export function createApp(): Hono<EdgeHono> {
   const app = new Hono<EdgeHono>({ getPath: (request) => new URL(request.url).pathname });
   app.use(begin);
   for (const path of DIALECT_PATHS) app.use(path, openToBrowsers());
+  app.use(limitHead);
   mountEndpoints(app, v1Endpoints, "v1");
   mountEndpoints(app, v5Endpoints, "v5");
   app.route("/service/v1", serviceRoutes());

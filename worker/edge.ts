@@ -1,10 +1,11 @@
 import type { Context } from "hono";
 import type { Env } from "../durable-objects/env.ts";
 import type { Clock, RandomBytes } from "../protocol/bytes.ts";
+import type { RateLimiters } from "./limits/rate-limits.ts";
 import type { Settings, SettingVars } from "./settings.ts";
 
 /** Bindings and variables of the Worker. */
-export type EdgeEnv = Env & SettingVars;
+export type EdgeEnv = Env & SettingVars & RateLimiters & { readonly CLIENT_ADDRESS_HEADER?: string };
 
 /** Everything that serving one request depends on; services take it as their first argument. */
 export interface Edge {
@@ -14,6 +15,12 @@ export interface Edge {
   readonly randomBytes: RandomBytes;
   /** Names this request in every log from here to the guest. */
   readonly traceId: string;
+  /** IP address that the request came from; null where it cannot be known. */
+  readonly clientAddress: string | null;
+  /** Seconds after which the caller would rather poll for the answer; null: it does not poll. */
+  readonly backgroundAfterS: number | null;
+  /** Lets work go on after the answer. */
+  readonly waitUntil: (work: Promise<unknown>) => void;
 }
 
 /** What Hono carries through a request. */

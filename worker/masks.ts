@@ -1,4 +1,5 @@
 import { failure, type Result } from "../protocol/failures.ts";
+import { SNAPSHOT_NOT_FOUND_MESSAGE } from "../protocol/messages.ts";
 
 /** One answer for every credential that does not hold, so that it tells nothing about why. */
 export const CREDENTIAL_INVALID = failure("credential-invalid", "This credential is not valid: it is unknown, expired or revoked.");
@@ -11,6 +12,9 @@ export const VM_NOT_FOUND = failure("vm-not-found", "There is no such VM, or thi
 
 /** The one answer for an identity that does not exist, is deleted or is another account's. */
 export const IDENTITY_NOT_FOUND = failure("identity-not-found", "This account has no such identity.");
+
+/** The one answer for a snapshot that does not exist, is deleted or is another account's. */
+export const SNAPSHOT_NOT_FOUND = failure("snapshot-not-found", SNAPSHOT_NOT_FOUND_MESSAGE);
 
 /** Replaces what an object says about something that is not there by the one answer for it. */
 export function mask<T>(result: Result<T>): Result<T> {

@@ -1,4 +1,6 @@
-import type { AccountApi, IdentityApi, RegionApi, SigningKeysApi, VmApi } from "../durable-objects/contract.ts";
+import type { AuditApi } from "../durable-objects/audit-contract.ts";
+import type { BackgroundRequestApi } from "../durable-objects/background-contract.ts";
+import type { AccountApi, IdentityApi, RegionApi, SigningKeysApi, SnapshotApi, VmApi } from "../durable-objects/contract.ts";
 import type { Env } from "../durable-objects/env.ts";
 import { failure, type Result } from "../protocol/failures.ts";
 import { regionObjectName } from "../protocol/ids.ts";
@@ -18,6 +20,18 @@ export function identityObject(env: Env, identityId: string): IdentityApi {
 
 export function vmObject(env: Env, vmId: string): VmApi {
   return env.VM.getByName(vmId);
+}
+
+export function auditObject(env: Env, accountId: string): AuditApi {
+  return env.AUDIT.getByName(accountId);
+}
+
+export function backgroundRequestObject(env: Env, requestId: string): BackgroundRequestApi {
+  return env.BACKGROUND_REQUEST.getByName(requestId);
+}
+
+export function snapshotObject(env: Env, snapshotId: string): SnapshotApi {
+  return env.SNAPSHOT.getByName(snapshotId);
 }
 
 export function signingKeysObject(env: Env): SigningKeysApi {

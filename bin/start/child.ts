@@ -12,12 +12,11 @@ export interface ChildOptions {
   /** Each line that the child writes to standard output, or to descriptor 3 when `controlPipe` is set. */
   readonly onLine: (line: string) => void;
   readonly controlPipe?: boolean;
+  /** How long it may take to end by itself when asked, in milliseconds, before it is killed. */
+  readonly stopTimeoutMs: number;
   /** Told when the child ends without having been asked to. */
   readonly onCrash: (detail: string) => void;
 }
-
-/** How long a child may take to end by itself before it is killed, in milliseconds. `POSTERN_STOP_TIMEOUT_MS`. */
-export const STOP_TIMEOUT_MS = 30_000;
 
 /** Wait before a crashed child is started again, in milliseconds; doubles up to the second figure. */
 const RESTART_MIN_MS = 500;
@@ -60,7 +59,7 @@ export class SupervisedChild {
     });
   }
 
-  /** Ends the child: SIGTERM, then SIGKILL after `STOP_TIMEOUT_MS`. Resolves when it is gone. */
+  /** Ends the child: SIGTERM, then SIGKILL after `stopTimeoutMs`. Resolves when it is gone. */
   stop(): Promise<void> {
     this.#stopping = true;
     if (this.#restart !== null) clearTimeout(this.#restart);
@@ -70,7 +69,7 @@ export class SupervisedChild {
       return Promise.resolve();
     }
     return new Promise((resolve) => {
-      const kill = setTimeout(() => child.kill("SIGKILL"), STOP_TIMEOUT_MS);
+      const kill = setTimeout(() => child.kill("SIGKILL"), this.#options.stopTimeoutMs);
       child.on("exit", () => {
         clearTimeout(kill);
         this.#log.end();

@@ -13,6 +13,7 @@ export interface EdgeOptions {
   readonly hostNetworks: readonly string[];
   readonly vars: Readonly<Record<string, string>>;
   readonly secrets: Readonly<Record<string, string>>;
+  readonly stopTimeoutMs: number;
   readonly onCrash: (detail: string) => void;
 }
 
@@ -36,6 +37,7 @@ export async function startEdge(options: EdgeOptions): Promise<SupervisedChild> 
       env: { ...secrets },
       logFile: join(home.logs, "edge.log"),
       controlPipe: true,
+      stopTimeoutMs: options.stopTimeoutMs,
       onLine: () => resolve(child),
       onCrash: options.onCrash,
     });

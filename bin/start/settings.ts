@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { readSettings, wholeNumber } from "../../service/settings.ts";
 
-const startSettings = z.object({
+export const startSettings = z.object({
   /** Port of the HTTP API. */
   PORT: wholeNumber(8787),
   /** Port of the SSH ingress. */
@@ -12,6 +12,10 @@ const startSettings = z.object({
   POSTERN_HOST_NETWORKS: z.string().default("127.0.0.1/32"),
   /** How long the parts may take to become ready, in milliseconds; the first start builds the guest image. */
   POSTERN_READY_TIMEOUT_MS: wholeNumber(900_000, 1),
+  /** How long the host and the forwarder may take to stop by themselves, in milliseconds, before they are killed. */
+  POSTERN_STOP_TIMEOUT_MS: wholeNumber(30_000, 1),
+  /** The same for the edge, which waits for idle connections of clients but has nothing to lose: its storage is transactional. */
+  POSTERN_EDGE_STOP_TIMEOUT_MS: wholeNumber(1_000, 1),
 });
 
 /** Settings of `postern start`. */

@@ -80,6 +80,7 @@ async function bringUp(
       TOKEN_MAC_KEYS: keepPrivateFile(home.macKeys, () => randomBytes(32).toString("base64url")),
       OPERATOR_KEY_SHA256: await sha256Hex(operatorKey),
     },
+    stopTimeoutMs: settings.POSTERN_EDGE_STOP_TIMEOUT_MS,
     onCrash: onCrash("edge"),
   });
   running.push(edge);
@@ -89,9 +90,10 @@ async function bringUp(
   const serviceKey = await keepServiceKey(home, operator);
 
   say("Starting the host …");
-  const common = { ...env, POSTERN_EDGE_URL: apiUrl, POSTERN_SERVICE_KEY_FILE: home.serviceKey };
+  // One person's Ctrl-C: the sessions it ends are that person's own, so there is little to wait for.
+  const common = { POSTERN_DRAIN_MS: "1000", ...env, POSTERN_EDGE_URL: apiUrl, POSTERN_SERVICE_KEY_FILE: home.serviceKey };
   const start = (name: "host" | "forwarder", own: NodeJS.ProcessEnv) =>
-    startPart(name, { ...common, ...own }, home, running, say, onCrash(name));
+    startPart(name, { ...common, ...own }, settings, home, running, say, onCrash(name));
   await start("host", { POSTERN_HOST_STATE: home.hostState });
   say("Starting the SSH forwarder …");
   const forwarder = await start("forwarder", {
@@ -130,6 +132,7 @@ async function keepServiceKey(home: Home, operator: ApiClient): Promise<string> 
 function startPart(
   name: "host" | "forwarder",
   env: NodeJS.ProcessEnv,
+  settings: StartSettings,
   home: Home,
   running: SupervisedChild[],
   say: (text: string) => void,
@@ -143,6 +146,7 @@ function startPart(
       command: [process.execPath, here("../postern.ts"), `serve-${name}`],
       env,
       logFile,
+      stopTimeoutMs: settings.POSTERN_STOP_TIMEOUT_MS,
       onLine: (line) => {
         const message = childLine.safeParse(parseJson(line));
         if (!message.success) return;

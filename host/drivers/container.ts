@@ -1,14 +1,17 @@
 import { createHash } from "node:crypto";
+import { availableParallelism, totalmem } from "node:os";
 import type { Clock } from "../../protocol/bytes.ts";
+import type { MachineResources } from "../../protocol/host-api.ts";
 import type { Log } from "../../service/log.ts";
 import { type Driver, DriverError, type Machine, type MachineSpec, type Progress, type SeedFile } from "../driver.ts";
 import { AddressBook } from "../network/address-book.ts";
 import { GuestNetwork } from "../network/guest-network.ts";
 import { type ContainerSettings, DEFAULT_CONTAINER_SETTINGS } from "./container-settings.ts";
-import { Engine, type EngineMachine } from "./engine.ts";
+import { Engine, type EngineLimits, type EngineMachine } from "./engine.ts";
 import { ensureGuestImage, sharedImageStore } from "./guest-image.ts";
 import { claimHome } from "./home-claim.ts";
 import { removeEngineLeftovers } from "./leftovers.ts";
+import { MachineSizes } from "./machine-sizes.ts";
 import { ownLimits, type PodmanHome, podmanHome, writePodmanConfig } from "./podman-home.ts";
 import { PodmanService } from "./podman-service.ts";
 
@@ -35,7 +38,10 @@ interface Opened {
   readonly engine: Engine;
   readonly network: GuestNetwork;
   readonly addresses: AddressBook;
+  readonly sizes: MachineSizes;
 }
+
+const MIB = 1024 ** 2;
 
 class ContainerDriver implements Driver {
   readonly name = "container";
@@ -63,7 +69,7 @@ class ContainerDriver implements Driver {
     try {
       const network = await GuestNetwork.open(home.tag, stateDir, settings.network);
       const addresses = new AddressBook(network.network);
-      this.#opened = { home, image, service, engine, network, addresses };
+      this.#opened = { home, image, service, engine, network, addresses, sizes: new MachineSizes(stateDir) };
       await this.#adopt(this.#opened);
     } catch (error) {
       this.#opened = null;
@@ -84,6 +90,20 @@ class ContainerDriver implements Driver {
     return this.#opened?.addresses.vmAt(address) ?? null;
   }
 
+  get defaultResources(): MachineResources {
+    return { cpu: availableParallelism(), memory: Math.floor(this.#settings.memoryBytes / MIB) };
+  }
+
+  refuses({ cpu, memory, storage }: MachineResources): string | null {
+    if (storage !== undefined)
+      return "storage (rootfsSizeGb): a container's disk is a folder on its host's, so its size cannot be chosen.";
+    const cpus = availableParallelism();
+    if (cpu !== undefined && cpu > cpus) return `cpu: this host has ${cpus} processors.`;
+    const memoryMib = Math.floor(totalmem() / MIB);
+    if (memory !== undefined && memory > memoryMib) return `memory: this host has ${memoryMib} MiB.`;
+    return null;
+  }
+
   async list(): Promise<readonly Machine[]> {
     return (await this.#use().engine.list()).flatMap((machine) => asMachine(machine) ?? []);
   }
@@ -93,16 +113,18 @@ class ContainerDriver implements Driver {
   }
 
   async create(spec: MachineSpec): Promise<Machine> {
-    const { engine, image, network, addresses } = this.#use();
-    const { vmId } = spec;
+    const { engine, network, addresses } = this.#use();
+    const { vmId, internet = true, resources = {} } = spec;
     const found = await engine.inspect(vmId);
     if (found !== null && found.state !== "new") return this.start(vmId);
     // Its maker was interrupted, perhaps before the seed files were in: it holds nothing worth keeping.
     if (found !== null) await engine.remove(vmId);
+    const image = await this.#imageFor(spec);
     const address = addresses.assign(vmId);
     try {
       const files = [...systemFiles(vmId, network.nameservers), ...spec.files];
-      await engine.create({ vmId, address, image, files }, Math.floor(this.#clock() / 1000));
+      const limits = { memoryBytes: this.#settings.memoryBytes, ...limitsOf(resources) };
+      await engine.create({ vmId, address, internet, image, limits, files }, Math.floor(this.#clock() / 1000));
       return await this.#boot(vmId);
     } catch (error) {
       await this.delete(vmId).catch((failed: unknown) => {
@@ -137,12 +159,35 @@ class ContainerDriver implements Driver {
     return { ...machine, state: "stopped" };
   }
 
+  async resize(vmId: string, resources: MachineResources): Promise<void> {
+    const { engine, sizes } = this.#use();
+    const machine = await this.#find(vmId);
+    if (machine.state !== "stopped") await engine.limit(vmId, limitsOf(resources));
+    sizes.add(vmId, resources);
+  }
+
+  async snapshot(vmId: string, snapshotId: string): Promise<void> {
+    const { engine } = this.#use();
+    if ((await engine.snapshotImage(snapshotId)) !== null) return;
+    await this.#find(vmId);
+    await engine.capture(vmId, snapshotId);
+  }
+
+  async deleteSnapshot(snapshotId: string): Promise<void> {
+    await this.#use().engine.removeSnapshot(snapshotId);
+  }
+
   async delete(vmId: string): Promise<void> {
-    const { engine, network, addresses } = this.#use();
+    const { engine, network, addresses, sizes } = this.#use();
     const machine = await engine.inspect(vmId);
     if (machine?.state === "paused") await engine.unpause(vmId);
     await engine.remove(vmId);
-    if (machine !== null) await network.detach(machine.address);
+    if (machine !== null) {
+      await network.detach(machine.address);
+      // A snapshot that was deleted while the machine stood on it has waited for this.
+      await engine.removeNamelessImage(machine.imageId);
+    }
+    sizes.remove(vmId);
     addresses.release(vmId);
   }
 
@@ -163,17 +208,19 @@ class ContainerDriver implements Driver {
   }
 
   async #boot(vmId: string): Promise<Machine> {
-    const { engine, network } = this.#use();
+    const { engine, network, sizes } = this.#use();
     await engine.start(vmId);
     const machine = await engine.inspect(vmId);
     if (machine === null || machine.pid === 0) throw new DriverError("engine", `${vmId} ended as soon as it was started`);
-    await network.attach(machine.address, machine.pid);
+    const resized = limitsOf(sizes.read(vmId));
+    if (Object.keys(resized).length > 0) await engine.limit(vmId, resized);
+    await network.attach(machine.address, machine.pid, machine.internet);
     return { vmId, address: machine.address, state: "running" };
   }
 
   /** Takes over the machines that are there: those that run keep running, those that never ran are removed. */
   async #adopt({ engine, network, addresses }: Opened): Promise<void> {
-    for (const { vmId, address, state } of await engine.list()) {
+    for (const { vmId, address, state, internet } of await engine.list()) {
       if (state === "new") {
         await engine.remove(vmId);
         continue;
@@ -181,8 +228,16 @@ class ContainerDriver implements Driver {
       addresses.restore(vmId, address);
       if (state === "stopped") continue;
       const pid = (await engine.inspect(vmId))?.pid ?? 0;
-      if (pid !== 0) await network.attach(address, pid);
+      if (pid !== 0) await network.attach(address, pid, internet);
     }
+  }
+
+  async #imageFor({ snapshotId }: MachineSpec): Promise<string> {
+    const { engine, image } = this.#use();
+    if (snapshotId === undefined) return image;
+    const snapshot = await engine.snapshotImage(snapshotId);
+    if (snapshot === null) throw new DriverError("no-such-snapshot", `there is no snapshot ${snapshotId}`);
+    return snapshot;
   }
 
   async #find(vmId: string): Promise<Machine> {
@@ -200,6 +255,10 @@ class ContainerDriver implements Driver {
 function asMachine(machine: EngineMachine | null): Machine | null {
   if (machine === null || machine.state === "new") return null;
   return { vmId: machine.vmId, address: machine.address, state: machine.state };
+}
+
+function limitsOf({ cpu, memory }: MachineResources): EngineLimits {
+  return { ...(cpu === undefined ? {} : { cpus: cpu }), ...(memory === undefined ? {} : { memoryBytes: memory * MIB }) };
 }
 
 /** What every guest has: its resolvers, and a machine id that is its own without being random. */

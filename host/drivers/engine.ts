@@ -6,6 +6,15 @@ import { tarOf } from "./tar.ts";
 
 const VM_LABEL = "postern.vm";
 const ADDRESS_LABEL = "postern.address";
+const INTERNET_LABEL = "postern.internet";
+
+/** Over which a share of processors is counted, microseconds: the kernel's own default. */
+const CPU_PERIOD_US = 100_000;
+/** Memory and swap together, in proportion to memory: what the engine gives a machine that it makes. */
+const SWAP_FACTOR = 2;
+
+/** Repository of the images that are snapshots; their tags are the snapshots' ids. */
+const SNAPSHOTS = "localhost/postern-snapshot";
 
 /**
  * What a guest's root may do beyond a user: run daemons, change owners and users, chroot. Not: raw sockets, the host's
@@ -30,13 +39,30 @@ const CAPABILITIES = [
 export interface EngineMachine {
   readonly vmId: string;
   readonly address: string;
+  readonly internet: boolean;
   readonly state: DriverState | "new";
+}
+
+/** What only a look at one machine tells. */
+export interface EngineMachineDetails extends EngineMachine {
+  /** The guest's first process on the host; 0 while it does not run. */
+  readonly pid: number;
+  /** Id of the image that the disk began with. */
+  readonly imageId: string;
+}
+
+/** Limits of a machine: processors may be a fraction. */
+export interface EngineLimits {
+  readonly cpus?: number;
+  readonly memoryBytes?: number;
 }
 
 export interface EngineMachineSpec {
   readonly vmId: string;
   readonly address: string;
+  readonly internet: boolean;
   readonly image: string;
+  readonly limits: EngineLimits;
   readonly files: readonly SeedFile[];
 }
 
@@ -63,39 +89,45 @@ export class Engine {
     return found.map((container) => machineOf(container.Labels, container.State));
   }
 
-  async inspect(vmId: string): Promise<(EngineMachine & { readonly pid: number }) | null> {
+  async inspect(vmId: string): Promise<EngineMachineDetails | null> {
     const found = await attempt(`inspect ${vmId}`, () => this.#docker.getContainer(vmId).inspect(), { allow: [404] });
-    return found === null ? null : { ...machineOf(found.Config.Labels, found.State.Status), pid: found.State.Pid };
+    if (found === null) return null;
+    return { ...machineOf(found.Config.Labels, found.State.Status), pid: found.State.Pid, imageId: found.Image };
   }
 
   async create(spec: EngineMachineSpec, nowS: number): Promise<void> {
-    const { vmId, address, image } = spec;
-    const { memoryBytes, maxProcesses, maxOpenFiles } = this.#settings;
+    const { vmId, address, internet, image, limits } = spec;
+    const { maxProcesses, maxOpenFiles } = this.#settings;
     const ulimit = (name: string, wanted: number, own: number | undefined) => {
       const value = Math.min(wanted, own ?? wanted);
       return { Name: name, Soft: value, Hard: value };
+    };
+    // The library's types do not know CgroupnsMode.
+    const hostConfig: Docker.HostConfig & { CgroupnsMode: string } = {
+      NetworkMode: "none",
+      CgroupParent: this.#home.cgroupParent,
+      // Its own view of its own cgroup, in which systemd keeps its services apart.
+      CgroupnsMode: "private",
+      // systemd mounts these itself where they are missing, and may not.
+      Tmpfs: { "/run": "rw,nosuid,nodev,mode=755", "/run/lock": "rw,nosuid,nodev,noexec,mode=1777,size=5m" },
+      CapDrop: ["ALL"],
+      CapAdd: CAPABILITIES,
+      ...hostLimits(limits),
+      PidsLimit: maxProcesses,
+      Ulimits: [ulimit("nofile", maxOpenFiles, this.#limits?.openFiles), ulimit("nproc", maxProcesses, this.#limits?.processes)],
     };
     await attempt(`create ${vmId}`, async () => {
       const container = await this.#docker.createContainer({
         name: vmId,
         Image: image,
         Hostname: vmId,
-        Entrypoint: ["/usr/bin/tini", "--"],
-        Cmd: ["/usr/local/sbin/guest-init"],
+        Entrypoint: ["/usr/local/sbin/guest-init"],
+        Cmd: [],
+        // What systemd as the first process takes as the wish to end in order (systemd(1), signals).
+        StopSignal: "SIGRTMIN+3",
         Env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"],
-        Labels: { [VM_LABEL]: vmId, [ADDRESS_LABEL]: address },
-        HostConfig: {
-          NetworkMode: "none",
-          CgroupParent: this.#home.cgroupParent,
-          CapDrop: ["ALL"],
-          CapAdd: CAPABILITIES,
-          Memory: memoryBytes,
-          PidsLimit: maxProcesses,
-          Ulimits: [
-            ulimit("nofile", maxOpenFiles, this.#limits?.openFiles),
-            ulimit("nproc", maxProcesses, this.#limits?.processes),
-          ],
-        },
+        Labels: { [VM_LABEL]: vmId, [ADDRESS_LABEL]: address, [INTERNET_LABEL]: String(internet) },
+        HostConfig: hostConfig,
       });
       await container.putArchive(tarOf(spec.files, nowS), { path: "/" });
     });
@@ -118,6 +150,53 @@ export class Engine {
     await attempt(`stop ${vmId}`, () => this.#docker.getContainer(vmId).stop({ t: this.#settings.stopGraceS }), { allow: [304] });
   }
 
+  /** Changes the limits of a running machine; the next start forgets them. */
+  async limit(vmId: string, { cpus, memoryBytes }: EngineLimits): Promise<void> {
+    const period = CPU_PERIOD_US;
+    const resources = {
+      ...(cpus === undefined ? {} : { cpu: { period, quota: Math.round(cpus * period) } }),
+      ...(memoryBytes === undefined ? {} : { memory: { limit: memoryBytes, swap: memoryBytes * SWAP_FACTOR } }),
+    };
+    await attempt(`limit ${vmId}`, () => this.#ownApi(`containers/${vmId}/update`, resources));
+  }
+
+  /** Name of a snapshot's image, or null when there is none. */
+  async snapshotImage(snapshotId: string): Promise<string | null> {
+    const name = `${SNAPSHOTS}:${snapshotId}`;
+    const found = await attempt(`look for ${name}`, () => this.#docker.getImage(name).inspect(), { allow: [404] });
+    return found === null ? null : name;
+  }
+
+  /** Keeps the machine's disk as an image; a running guest is held still meanwhile. */
+  async capture(vmId: string, snapshotId: string): Promise<void> {
+    const options = { repo: SNAPSHOTS, tag: snapshotId, pause: true };
+    await attempt(`capture ${vmId}`, () => this.#docker.getContainer(vmId).commit(options));
+  }
+
+  /** Removes a snapshot's image, or only its name while machines stand on it. */
+  async removeSnapshot(snapshotId: string): Promise<void> {
+    const name = `${SNAPSHOTS}:${snapshotId}`;
+    const removed = await attempt(`remove ${name}`, () => this.#docker.getImage(name).remove(), { allow: [404, 409] });
+    if (removed !== null || (await this.snapshotImage(snapshotId)) === null) return;
+    await attempt(`unname ${name}`, () => this.#ownApi(`images/${encodeURIComponent(name)}/untag`, {}), { allow: [404] });
+  }
+
+  /** Removes an image that has lost its name, unless a machine or another image stands on it. */
+  async removeNamelessImage(imageId: string): Promise<void> {
+    const found = await attempt(`inspect ${imageId}`, () => this.#docker.getImage(imageId).inspect(), { allow: [404] });
+    if (found === null || (found.RepoTags ?? []).length > 0) return;
+    await attempt(`remove ${imageId}`, () => this.#docker.getImage(imageId).remove(), { allow: [404, 409] });
+  }
+
+  /** podman's own API, for what its Docker-compatible one lacks: changing limits, and taking a name from an image in use. */
+  #ownApi(path: string, body: object): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      const statusCodes = { 200: true, 201: true, 404: "not found", 500: "server error" };
+      const options = { path: `/v4.0.0/libpod/${path}`, method: "POST", statusCodes, options: body };
+      this.#docker.modem.dial(options, (error, answer) => (error ? reject(error) : resolve(answer)));
+    });
+  }
+
   /** Kills and removes it with its disk; nothing to remove is success. */
   async remove(vmId: string): Promise<void> {
     await attempt(`remove ${vmId}`, () => this.#docker.getContainer(vmId).remove({ force: true, v: true }), { allow: [404] });
@@ -125,7 +204,19 @@ export class Engine {
 }
 
 function machineOf(labels: Readonly<Record<string, string>>, status: string): EngineMachine {
-  return { vmId: labels[VM_LABEL] ?? "", address: labels[ADDRESS_LABEL] ?? "", state: stateOf(status) };
+  return {
+    vmId: labels[VM_LABEL] ?? "",
+    address: labels[ADDRESS_LABEL] ?? "",
+    internet: labels[INTERNET_LABEL] !== "false",
+    state: stateOf(status),
+  };
+}
+
+function hostLimits({ cpus, memoryBytes }: EngineLimits): { NanoCpus?: number; Memory?: number } {
+  return {
+    ...(cpus === undefined ? {} : { NanoCpus: Math.round(cpus * 1e9) }),
+    ...(memoryBytes === undefined ? {} : { Memory: memoryBytes }),
+  };
 }
 
 function stateOf(status: string): EngineMachine["state"] {

@@ -54,6 +54,17 @@ runroot = ${quoted(join(home.runDir, "run"))}
 additionalimagestores = [${quoted(imageStore)}]
 `,
   );
+  const hooks = join(home.runDir, "hooks");
+  await mkdir(hooks, { recursive: true, mode: 0o700 });
+  await writeFile(
+    join(hooks, "delegate-cgroup.json"),
+    JSON.stringify({
+      version: "1.0.0",
+      hook: { path: join(import.meta.dirname, "delegate-cgroup.sh") },
+      when: { always: true },
+      stages: ["createContainer"],
+    }),
+  );
   // runc: the one runtime that takes hybrid cgroups too. File locks: podman's shared-memory ones are one set a machine.
   await writeFile(
     join(home.runDir, "containers.conf"),
@@ -63,6 +74,7 @@ log_driver = "k8s-file"
 log_size_max = ${settings.guestLogBytes}
 default_sysctls = ["net.ipv4.ping_group_range=0 2147483647"]
 [engine]
+hooks_dir = [${quoted(hooks)}]
 tmp_dir = ${quoted(join(home.runDir, "tmp"))}
 static_dir = ${quoted(join(home.diskDir, "static"))}
 volume_path = ${quoted(join(home.diskDir, "volumes"))}

@@ -18,7 +18,7 @@ say() { echo "$*" >&2; }
 recipe_key() {
   {
     echo "$codename $architecture"
-    (cd "$here" && find build-rootfs.sh customise.sh packages.txt rootfs -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum)
+    (cd "$here" && find build-rootfs.sh customise.sh masked-units.txt packages.txt rootfs -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum)
   } | sha256sum | cut -c1-16
 }
 

@@ -2,13 +2,27 @@
 # mmdebstrap customise hook: turns a plain Debian root file system ($1) into the guest's. Runs on the host, as root.
 set -euo pipefail
 readonly root=$1
-readonly overlay=$(dirname "$(readlink -f "$0")")/rootfs
+readonly here=$(dirname "$(readlink -f "$0")")
+readonly overlay=$here/rootfs
 
 install_file() { install -D --owner=root --group=root --mode="$2" "$overlay$1" "$root$1"; }
 install_file /etc/ssh/sshd_config.d/postern.conf 0644
 install_file /etc/sudoers.d/postern 0440
 install_file /usr/local/bin/fetch-ssh-keys 0755
 install_file /usr/local/sbin/guest-init 0755
+install_file /etc/systemd/system/ssh.service 0644
+install_file /etc/systemd/system.conf.d/postern.conf 0644
+install_file /etc/systemd/journald.conf.d/postern.conf 0644
+
+# What has no meaning in a container, or makes its start slower. Masked, so that an upgrade of systemd brings nothing back.
+while read -r unit; do
+  ln -sf /dev/null "$root/etc/systemd/system/$unit"
+done <"$here/masked-units.txt"
+# Nobody opens the way to logins later, as systemd-user-sessions would.
+ln -sf /dev/null "$root/etc/tmpfiles.d/systemd-nologin.conf"
+chroot "$root" systemctl --quiet disable ssh.service
+chroot "$root" systemctl --quiet enable ssh.service
+chroot "$root" systemctl --quiet set-default multi-user.target
 
 # sshd 9.8 and later punish a source address for failed logins, and every login comes from the host's one address.
 sshd_version=$(chroot "$root" ssh -V 2>&1 | sed -E 's/^OpenSSH_([0-9]+\.[0-9]+).*/\1/')

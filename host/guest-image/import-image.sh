@@ -6,6 +6,7 @@
 # Prints progress on standard error and the image's name on standard output. The store is CACHE_DIR/images; drivers name it
 # in `additionalimagestores` and never write to it. Two runs at once import once.
 set -euo pipefail
+export PODMAN_IGNORE_CGROUPSV1_WARNING=1
 cache=$1
 tar=$2
 store=$cache/images

@@ -18,6 +18,8 @@ export interface GuestPort {
   readonly name: string;
   readonly mac: string;
   readonly address: string;
+  /** False: metadata is all that this guest reaches. */
+  readonly internet: boolean;
 }
 
 /** Priority of the filters: before a host's own firewall, whose verdicts then still apply. */
@@ -27,9 +29,10 @@ function portElement(port: GuestPort): string {
   return `"${port.name}" . ${port.mac} . ${port.address}`;
 }
 
-/** One nft transaction that admits a port beside those already known. */
+/** One nft transaction that admits a port beside those already known, with or without a way out. */
 export function renderPort(table: string, port: GuestPort): string {
-  return `add element bridge ${table} ports { ${portElement(port)} }\n`;
+  const offline = port.internet ? "" : `add element inet ${table} offline { ${port.address} }\n`;
+  return `${offline}add element bridge ${table} ports { ${portElement(port)} }\n`;
 }
 
 /** One nft transaction that removes both tables, whether they exist or not. */
@@ -40,7 +43,7 @@ export function renderRemoval(table: string): string {
 /**
  * One nft transaction that replaces the agent's tables whole. Guests reach the internet masqueraded, metadata, and the
  * host's resolvers; not each other, not another port or address of the host, not the link-local range where clouds keep
- * their own metadata. Nobody outside reaches a guest. A frame whose source is not its port's is dropped at the bridge.
+ * their own metadata. A guest in the set `offline` reaches metadata only. Nobody outside reaches a guest. A frame whose source is not its port's is dropped at the bridge.
  */
 export function renderFirewall(state: FirewallState): string {
   const { table, bridge, network, gateway, metadataPort, nameservers, portPrefix, ports } = state;
@@ -52,9 +55,14 @@ export function renderFirewall(state: FirewallState): string {
   const resolverAccept = resolvers.flatMap((match) =>
     ["udp", "tcp"].map((kind) => `${fromGuests} ${match} ${kind} dport 53 accept`),
   );
+  const offline = ports.filter((port) => !port.internet).map((port) => port.address);
   const elements = ports.length === 0 ? "" : `elements = { ${ports.map(portElement).join(", ")} }`;
   return `${renderRemoval(table)}
 table inet ${table} {
+  set offline {
+    type ipv4_addr
+    ${offline.length === 0 ? "" : `elements = { ${offline.join(", ")} }`}
+  }
   chain prerouting {
     type nat hook prerouting priority dstnat; policy accept;
     ${metadataRedirect.join("\n    ")}
@@ -66,13 +74,14 @@ table inet ${table} {
   chain input {
     type filter hook input priority ${PRIORITY}; policy accept;
     ${fromGuests} ct state established,related accept
-    ${[...metadataAccept, ...resolverAccept].join("\n    ")}
+    ${[...metadataAccept, `${fromGuests} ip saddr @offline drop`, ...resolverAccept].join("\n    ")}
     ${fromGuests} drop
   }
   chain forward {
     type filter hook forward priority ${PRIORITY}; policy accept;
     ${fromGuests} oifname "${bridge}" drop
     ${fromGuests} ip saddr != ${network} drop
+    ${fromGuests} ip saddr @offline drop
     ${fromGuests} ip daddr 169.254.0.0/16 drop
     oifname "${bridge}" ct state established,related accept
     oifname "${bridge}" drop

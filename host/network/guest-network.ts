@@ -46,6 +46,8 @@ export class GuestNetwork {
   readonly #names: ReturnType<typeof networkNames>;
   readonly #mtu: number;
   readonly #ports = new Map<string, GuestPort>();
+  /** Addresses that the firewall in force keeps offline, those of guests that are gone included. */
+  #offline = new Set<string>();
   #metadataPort: number | null = null;
 
   private constructor(tag: string, network: Network, nameservers: readonly string[], mtu: number) {
@@ -77,13 +79,19 @@ export class GuestNetwork {
    * Gives the network namespace of a process its interface, address and default route. Does nothing but admit the port
    * when it is there already: an interface lives and dies with its namespace.
    */
-  async attach(address: string, pid: number): Promise<void> {
+  async attach(address: string, pid: number, internet: boolean): Promise<void> {
     const { bridge, portPrefix } = this.#names;
     const name = portOf(portPrefix, this.network, address);
     const mac = macOf(address);
-    const port = { name, mac, address };
+    const port = { name, mac, address, internet };
     this.#ports.set(name, port);
-    await nft(renderPort(this.#names.table, port));
+    if (internet && this.#offline.has(address)) {
+      // The address was an offline guest's: only the whole firewall anew forgets that.
+      await this.#applyFirewall();
+    } else {
+      if (!internet) this.#offline.add(address);
+      await nft(renderPort(this.#names.table, port));
+    }
     if ((await hostLinks()).get(name)?.master === bridge) return;
     // A half-made one, or one whose dead namespace the kernel has not cleared yet, would be in the way.
     await this.#removePort(name);

@@ -31,12 +31,13 @@ describe.each(PACKAGES)("identities with $name", (from) => {
     const { vmId } = await testVm(owner);
     const { identityId, tokenId, token } = await testIdentity(owner, [{ vmId }]);
     const stranger = keyClient(from, (await newAccount()).apiKey);
+    const { vmId: strangersOwn } = await testVm(stranger);
     const foreign = stranger.identities.ref({ identityId });
     for (const call of [
       () => foreign.tokens.create(),
       () => foreign.tokens.list(),
       () => foreign.tokens.revoke({ tokenId }),
-      () => foreign.permissions.vms.grant({ vmId }),
+      () => foreign.permissions.vms.grant({ vmId: strangersOwn }),
       () => foreign.permissions.vms.get({ vmId }),
       () => foreign.permissions.vms.list(),
       () => foreign.permissions.vms.update({ vmId, allowedUsers: [] }),

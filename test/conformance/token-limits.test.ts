@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { deleteVm, keyClient, newAccount, type TestIdentity, testIdentity, testVm, tokenClient } from "../system/fixture.ts";
-import { expectRefusal, PACKAGES, type Sdk } from "../system/sdk.ts";
+import { expectRefusal, PACKAGE_63, PACKAGES, type Sdk } from "../system/sdk.ts";
 import { wire } from "../system/wire.ts";
 
 describe.each(PACKAGES)("an access token with $name", (from) => {
@@ -133,6 +133,9 @@ describe("to an access token", () => {
     const { token, identityId } = await testIdentity(keyClient(from, apiKey));
     expect((await wire("GET", "/auth/v1/whoami", { token })).json).toEqual({ accountId, identityId });
     expect((await wire("GET", "/auth/v1/whoami", { apiKey })).json).toEqual({ accountId });
+    // 0.1.46 asks a relative URL, which Node cannot fetch; 0.1.63 is right.
+    expect(await tokenClient(PACKAGE_63, token).whoami()).toEqual({ accountId, identityId });
+    expect(await keyClient(PACKAGE_63, apiKey).whoami()).toEqual({ accountId });
     expect(await wire("GET", "/auth/v1/whoami", null)).toMatchObject({ status: 401 });
   });
 

@@ -1,6 +1,7 @@
 import { runDurableObjectAlarm } from "cloudflare:test";
 import { describe, expect, it } from "vitest";
 import type { VmRecord, VmState } from "../../durable-objects/contract.ts";
+import { PLAIN_VM, traitsOf } from "../../durable-objects/vm-spec.ts";
 import {
   bindings,
   dumpStorage,
@@ -17,9 +18,11 @@ import {
 } from "./objects.ts";
 
 const vm = (accountId: string, state: VmState = "running", updatedAt = 1, id = freshVmId()): VmRecord => ({
+  ...traitsOf(PLAIN_VM),
   id,
   accountId,
-  name: null,
+  resources: {},
+  snapshotId: null,
   state,
   region: "local",
   hostId: "hosthosthosthost",
@@ -111,27 +114,27 @@ describe("an account's index", () => {
     const account = await newAccount();
     await setSettings(account.object, { MAX_VMS_PER_ACCOUNT: 1 });
     const first = vm(account.id);
-    must(await account.object.addVm(first));
-    must(await account.object.addVm(first));
-    expect(refusal(await account.object.addVm(vm(account.id)))).toBe("vm-quota-exceeded");
+    must(await account.object.addVm(first, null));
+    must(await account.object.addVm(first, null));
+    expect(refusal(await account.object.addVm(vm(account.id), null))).toBe("vm-quota-exceeded");
     await account.object.noteVm({ ...first, state: "deleted", updatedAt: 2 });
-    must(await account.object.addVm(vm(account.id)));
+    must(await account.object.addVm(vm(account.id), null));
   });
 
   it("ignores a record that is older than the one it knows", async () => {
     const account = await newAccount();
     const newest = vm(account.id, "suspended", 10);
-    must(await account.object.addVm(newest));
+    must(await account.object.addVm(newest, null));
     await account.object.noteVm({ ...newest, state: "running", updatedAt: 9 });
     const { vms, counts } = must(await account.object.listVms({ offset: 0, limit: 10, includeDeleted: false }));
-    expect(vms).toEqual([newest]);
+    expect(vms).toEqual([{ ...newest, slug: null }]);
     expect([counts.suspended, counts.running]).toEqual([1, 0]);
   });
 
   it("takes in no VM of another account", async () => {
     const account = await newAccount();
     await account.object.noteVm(vm("otheraccount2345"));
-    expect((await account.object.addVm(vm("otheraccount2345"))).ok).toBe(false);
+    expect((await account.object.addVm(vm("otheraccount2345"), null)).ok).toBe(false);
     expect(must(await account.object.listVms({ offset: 0, limit: 10, includeDeleted: true })).total).toBe(0);
   });
 
@@ -143,7 +146,7 @@ describe("an account's index", () => {
       vm(account.id, "stopped", 3),
       vm(account.id, "running", 4),
     ];
-    for (const one of all) must(await account.object.addVm(one));
+    for (const one of all) must(await account.object.addVm(one, null));
     const list = async (query: Parameters<typeof account.object.listVms>[0]) => {
       const { vms, total } = must(await account.object.listVms(query));
       return [vms.map((one) => one.createdAt), total];
@@ -158,7 +161,7 @@ describe("an account's index", () => {
   it("keeps a page within bounds whatever is asked", async () => {
     const account = await newAccount();
     await setSettings(account.object, { MAX_PAGE_SIZE: 2 });
-    for (const at of [1, 2, 3]) must(await account.object.addVm(vm(account.id, "running", at)));
+    for (const at of [1, 2, 3]) must(await account.object.addVm(vm(account.id, "running", at), null));
     for (const [limit, offset, length] of [
       [1_000_000, 0, 2],
       [-1, -5, 0],

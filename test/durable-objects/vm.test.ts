@@ -2,6 +2,7 @@ import { abortAllDurableObjects, reset, runDurableObjectAlarm, runInDurableObjec
 import { createLocalJWKSet, type JSONWebKeySet } from "jose";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { Vm } from "../../durable-objects/vm.ts";
+import { PLAIN_VM } from "../../durable-objects/vm-spec.ts";
 import { VM_NOT_FOUND_MESSAGE } from "../../protocol/messages.ts";
 import { checkTicket, hostAudience } from "../../protocol/ticket.ts";
 import { forgetSigner } from "../../worker/tickets/signer.ts";
@@ -9,7 +10,7 @@ import { bindings, dumpStorage, freshName, freshVmId, localRegion, must, newAcco
 import { asked, type HostScript, release, script, scriptedHostUrl, seen, setMachine, untilHeld } from "./scripted-host.ts";
 import { joinHost, newServiceKey, until } from "./verifiers.ts";
 
-const SPEC = { name: "demo", users: [{ name: "developer" }], groups: [] };
+const SPEC = { ...PLAIN_VM, name: "demo", users: [{ name: "developer" }], groups: [] };
 
 let account: Awaited<ReturnType<typeof newAccount>>;
 let host: Awaited<ReturnType<typeof joinHost>>;
@@ -49,7 +50,7 @@ describe("a VM", () => {
     expect(record).toMatchObject({ id: vmId, accountId: account.id, name: "demo", state: "running", hostId: host.id });
     const { calls } = await seen(vmId);
     expect(calls.map((call) => call.op)).toEqual(["create"]);
-    expect(JSON.parse(calls[0]?.body ?? "")).toEqual({ users: [{ name: "developer" }], groups: [] });
+    expect(JSON.parse(calls[0]?.body ?? "")).toMatchObject({ users: [{ name: "developer" }], groups: [] });
     expect(must(await vm().placement())).toEqual({
       vmId,
       accountId: account.id,

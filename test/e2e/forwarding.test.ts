@@ -76,6 +76,23 @@ test("-R lets the VM reach a port of the client", async () => {
   }
 });
 
+test("unix sockets are forwarded both ways: the VM's socket leads to the client, the client's port to the VM's socket", async () => {
+  const { ssh, root } = setting();
+  const server = createServer((socket) => socket.end("through two sockets\n"));
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const address = server.address();
+  const home = typeof address === "object" && address !== null ? address.port : expect.fail("no port");
+  const port = await freePort();
+  const flags = ["-R", `/tmp/forwarded.sock:127.0.0.1:${home}`, "-L", `127.0.0.1:${port}:/tmp/forwarded.sock`];
+  const tunnel = ssh.sshInBackground(root, null, ["-N", "-o", "ExitOnForwardFailure=yes", ...flags]);
+  try {
+    expect(await until("the tunnel is open", DEADLINE_MS, () => firstBytes(port))).toBe("through two sockets\n");
+  } finally {
+    await tunnel.kill();
+    server.close();
+  }
+});
+
 test("one ControlMaster carries many sessions at once, and ends when told", async () => {
   const { ssh, root } = setting();
   const path = join(ssh.folder, "master");

@@ -5,6 +5,8 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { run } from "../system/command.ts";
 import { keyClient, newAccount, system, testIdentity, testVm, tokenClient } from "../system/fixture.ts";
 import { expectNothingLeft, takeStock } from "../system/leftovers.ts";
+import { until } from "../system/poll.ts";
+import { findDescendant } from "../system/processes.ts";
 import { RunningSystem, transcriptFile } from "../system/running-system.ts";
 import { expectRefusal, PACKAGE_46 } from "../system/sdk.ts";
 import { SshClient } from "../system/ssh-client.ts";
@@ -82,6 +84,48 @@ test(
       const dead = tokenClient(PACKAGE_46, revoked.token, access).vms.ref({ vmId });
       await expectRefusal(PACKAGE_46, dead.user({ username: "alice" }).exec("id"), "UnauthorizedErrorError");
       expect(await ssh.ssh(`${vmId}+alice:${revoked.token}`, "id")).toMatchObject({ code: 255 });
+    } finally {
+      ssh.close();
+    }
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  "a part that dies comes back by itself: meanwhile callers are told to try later, and never that they are not allowed",
+  async () => {
+    const { access } = second;
+    const owner = keyClient(PACKAGE_46, (await newAccount(access)).apiKey, access);
+    const { vmId } = await testVm(owner);
+    const { token } = await testIdentity(owner, [{ vmId }]);
+    const byToken = tokenClient(PACKAGE_46, token, access).vms.ref({ vmId });
+    expect(await byToken.exec("echo before > /root/note; cat /root/note")).toMatchObject({ stdout: "before\n" });
+    const refusals: string[] = [];
+    const back = (call: () => Promise<unknown>) =>
+      until("it is back", 60_000, async () => {
+        try {
+          await call();
+          return true;
+        } catch (error) {
+          refusals.push((error as { body?: { code?: string } }).body?.code ?? String(error));
+          return undefined;
+        }
+      });
+
+    process.kill(findDescendant(access.pid, "serve-host"), "SIGKILL");
+    await back(() => byToken.exec("true"));
+    expect(refusals.length).toBeGreaterThan(0);
+    expect(refusals.filter((code) => !["UNAVAILABLE", "SERVICE_UNAVAILABLE"].includes(code))).toEqual([]);
+    expect(await byToken.exec("cat /root/note")).toMatchObject({ stdout: "before\n" });
+
+    const ssh = new SshClient(access, "yes");
+    try {
+      process.kill(findDescendant(access.pid, "serve-forwarder"), "SIGKILL");
+      const answer = await until("the SSH ingress is back", 60_000, async () => {
+        const login = await ssh.ssh(`${vmId}:${token}`, "cat /root/note");
+        return login.code === 0 ? login : undefined;
+      });
+      expect(answer.stdout.toString()).toBe("before\n");
     } finally {
       ssh.close();
     }

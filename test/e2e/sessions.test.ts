@@ -67,6 +67,12 @@ describe("a command over SSH", () => {
     await until("the command has ended in the VM", 30_000, async () => ((await vm.fs.exists(file)) ? true : undefined));
   });
 
+  test("gets the environment that the client sends", async () => {
+    const { ssh, root } = setting();
+    const { stdout } = await ssh.ssh(root, "echo $GREETING", { flags: ["-o", "SetEnv=GREETING=hello"] });
+    expect(stdout.toString()).toBe("hello\n");
+  });
+
   test("runs beside fifteen others at once, each with its own answer", async () => {
     const { ssh, root } = setting();
     const answers = await Promise.all(Array.from({ length: 15 }, (_, index) => ssh.ssh(root, `echo ${index}; exit ${index}`)));

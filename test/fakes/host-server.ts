@@ -81,7 +81,7 @@ function stateAfter(state: MachineState, op: string): MachineState {
 }
 
 function operationOf(method: string, verb: string): string {
-  if (method === "PUT") return "create";
+  if (method === "PUT") return verb === "" ? "create" : verb;
   if (method === "DELETE") return "delete";
   return method === "GET" ? "read" : verb;
 }

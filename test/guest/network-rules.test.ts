@@ -113,8 +113,10 @@ describe("the firewall", () => {
   };
 
   it("is a transaction that nft accepts, empty and full", async () => {
-    const port = { name: "pvdeadbeef0002", mac: "02:50:0a:80:10:02", address: "10.128.16.2" };
-    for (const some of [state, { ...state, metadataPort: 8080, nameservers: ["192.0.2.53", "192.0.2.54"], ports: [port] }]) {
+    const port = { name: "pvdeadbeef0002", mac: "02:50:0a:80:10:02", address: "10.128.16.2", internet: true };
+    const offline = { ...port, name: "pvdeadbeef0003", address: "10.128.16.3", internet: false };
+    const full = { ...state, metadataPort: 8080, nameservers: ["192.0.2.53", "192.0.2.54"], ports: [port, offline] };
+    for (const some of [state, full]) {
       expect(await run("nft", ["--check", "-f", "-"], renderFirewall(some))).toMatchObject({ status: 0, stderr: "" });
     }
   });

@@ -67,8 +67,8 @@ describe("exec", () => {
     expect(body.stdout).toBe("a\uFFFDb\uFEFFc");
   });
 
-  test("kills a command that runs out of time and answers what it wrote", async () => {
-    const { status, body } = await run({ command: "echo before; sleep 4711; echo after", timeoutMs: 300 });
+  test.each(["root", "developer"])("kills a command of %s that runs out of time and answers what it wrote", async (user) => {
+    const { status, body } = await run({ command: "echo before; (sleep 4711 &); sleep 4711; echo after", timeoutMs: 300 }, user);
     expect([status, body.kind]).toEqual([408, "exec-timed-out"]);
     expect(body.details).toEqual({ timeoutMs: 300, stdout: "before\n", stderr: "" });
     await until(async () => !(await isRunning("sleep 4711")), "the command is gone");

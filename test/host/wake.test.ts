@@ -22,6 +22,13 @@ class SteppedDriver implements Driver {
   async open(): Promise<void> {}
   async routeMetadata(): Promise<void> {}
   async close(): Promise<void> {}
+  readonly defaultResources = {};
+  refuses(): null {
+    return null;
+  }
+  async resize(): Promise<void> {}
+  async snapshot(): Promise<void> {}
+  async deleteSnapshot(): Promise<void> {}
   vmAtAddress(): null {
     return null;
   }

@@ -75,7 +75,7 @@ export class RunningSystem {
     ).catch(() => false);
     if (!ready || ended !== null) {
       child.kill("SIGKILL");
-      throw new Error(`the system did not start (${ended ?? "too slow"}). It printed:\n${printed}`);
+      throw new Error(`the system did not start (${ended ?? "too slow"}). Its logs are in ${home}. It printed:\n${printed}`);
     }
     const access = {
       ...devJson.parse(JSON.parse(readFileSync(file, "utf8"))),

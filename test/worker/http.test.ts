@@ -1,8 +1,10 @@
 import { beforeAll, describe, expect, it, vi } from "vitest";
+import settingsDocument from "../../docs/edge-settings.md?raw";
 import { createApp } from "../../worker/app.ts";
 import { readSettings } from "../../worker/settings.ts";
 import { bindings } from "../durable-objects/objects.ts";
 import { everyEndpoint } from "./support/endpoints.ts";
+import { tableRows } from "./support/markdown.ts";
 import { call, must, newIdentity, ORIGIN, openWorld, type World } from "./support/world.ts";
 
 let world: World;
@@ -174,6 +176,11 @@ it("the API description has every endpoint", async () => {
   const { openapi, paths } = await must<{ openapi: string; paths: Record<string, object> }>("/openapi.json");
   expect(openapi).toBe("3.1.0");
   for (const { endpoint } of everyEndpoint) expect(paths[endpoint.path]).toHaveProperty(endpoint.method);
+});
+
+it("docs/edge-settings.md has every setting with its default", () => {
+  const documented = tableRows(settingsDocument).map(([name, value]) => [name, value]);
+  for (const [name, value] of Object.entries(readSettings({}))) expect(documented).toContainEqual([`\`${name}\``, String(value)]);
 });
 
 it("settings that contradict each other stop the deployment", () => {

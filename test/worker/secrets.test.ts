@@ -12,7 +12,7 @@ beforeAll(async () => {
   values = { vmId, identityId: identity.id, tokenId: identity.tokenId };
 });
 
-it("no answer and no log line holds a credential or its secret, but the one that makes it", async () => {
+it("no answer and no log line holds a credential or its secret, but the one that makes it", { timeout: 60_000 }, async () => {
   const log = vi.spyOn(console, "log").mockImplementation(() => undefined);
   const warn = vi.spyOn(console, "warn").mockImplementation(() => undefined);
   const error = vi.spyOn(console, "error").mockImplementation(() => undefined);

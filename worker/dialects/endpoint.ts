@@ -3,6 +3,7 @@ import type { FailureKind, Result } from "../../protocol/failures.ts";
 import type { Operation } from "../../protocol/operations.ts";
 import type { AccountPrincipal, Principal } from "../auth/principal.ts";
 import type { Edge } from "../edge.ts";
+import type { HostCaller } from "../hosts/host-caller.ts";
 import type { Authority } from "../services/authorise.ts";
 import type { Settings } from "../settings.ts";
 
@@ -16,6 +17,8 @@ export interface Input<Path extends string, Query, Body> {
   readonly path: Readonly<Record<PathNames<Path>, string>>;
   readonly query: Query;
   readonly body: Body;
+  /** The request itself, for an endpoint that streams its body. */
+  readonly request: Request;
 }
 
 interface Shape<Path extends string, Query, Body> {
@@ -34,7 +37,7 @@ interface Shape<Path extends string, Query, Body> {
    * caller is authorised. When absent, the header of 0.1 names it.
    */
   readonly linuxUser?: (input: { readonly query: Query; readonly body: Body }) => string | null;
-  /** Shape of a success. An endpoint that streams answers a `Response` itself. */
+  /** Shape of a success. An endpoint that streams answers a `Response` itself; `z.void()` is 204 without a body. */
   readonly answer: ZodType;
 }
 
@@ -45,7 +48,9 @@ export type Admission =
   /** An API key or an access token. */
   | { readonly access: "principal" }
   /** An API key of the VM's account, or an access token that was granted this operation on the VM `{vmId}`. */
-  | { readonly access: "vm"; readonly operation: Operation };
+  | { readonly access: "vm"; readonly operation: Operation }
+  /** The same for a WebSocket, and whoever shows a client's ticket for the operation. The answer is the host's upgrade. */
+  | { readonly access: "vm-socket"; readonly operation: Operation };
 
 /** An endpoint with its types erased, as the router and the API description take it. */
 export interface Endpoint extends Shape<string, unknown, unknown> {
@@ -83,6 +88,14 @@ export function vmEndpoint<Path extends `${string}{vmId}${string}`, Query = unde
   definition: Definition<Authority, Path, Query, Body>,
 ): Endpoint {
   return erase({ access: "vm", operation }, definition);
+}
+
+/** Declares a WebSocket to the host of the VM that its path names as `{vmId}`. */
+export function vmSocketEndpoint<Path extends `${string}{vmId}${string}`, Query = undefined>(
+  operation: Operation,
+  definition: Definition<HostCaller, Path, Query, undefined>,
+): Endpoint {
+  return erase({ access: "vm-socket", operation }, definition);
 }
 
 /** The router gives every handler exactly what its admission and schemas produce, so the types may be forgotten here. */

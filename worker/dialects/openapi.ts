@@ -25,8 +25,7 @@ const SECURITY_SCHEMES = {
 export function describeEndpoints(endpoints: readonly Endpoint[]): Json {
   const paths: Record<string, Record<string, Json>> = {};
   for (const endpoint of endpoints) {
-    const path = (paths[endpoint.path] ??= {});
-    path[endpoint.method] = describe(endpoint);
+    paths[endpoint.path] = { ...paths[endpoint.path], [endpoint.method]: describe(endpoint) };
   }
   return {
     openapi: "3.1.0",
@@ -44,10 +43,15 @@ function describe({ path, summary, query, body, answer, admission }: Endpoint): 
     parameters: [...pathParameters(path), ...queryParameters(query)],
     ...(body === undefined ? {} : { requestBody: { content: { "application/json": { schema: jsonSchema(body, "input") } } } }),
     responses: {
-      200: { description: "Success", content: { "application/json": { schema: jsonSchema(answer, "output") } } },
+      ...success(answer),
       default: FAILURE,
     },
   };
+}
+
+function success(answer: ZodType): Json {
+  if (answer instanceof z.ZodVoid) return { 204: { description: "Success, without a body" } };
+  return { 200: { description: "Success", content: { "application/json": { schema: jsonSchema(answer, "output") } } } };
 }
 
 function pathParameters(path: string): readonly Json[] {

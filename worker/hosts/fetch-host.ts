@@ -1,20 +1,26 @@
 import { type Failure, failure, isFailure, type Result, success } from "../../protocol/failures.ts";
 import { TRACE_HEADER } from "../../protocol/headers.ts";
 import type { Edge } from "../edge.ts";
+import { parseJson, readBody } from "../http/body.ts";
+import { BodyTimedOut, idleLimited } from "../http/idle-limit.ts";
 import { logEvent } from "../log.ts";
 
-/** One call to a host: a route of `protocol/host-api.ts`. A body must be replayable, since a call may be made twice. */
+/** Bytes that pass through as they come, and so can be sent once only. */
+type StreamedBody = ReadableStream<Uint8Array>;
+
+/** One call to a host: a route of `protocol/host-api.ts`. */
 export interface HostCall {
   readonly method: "GET" | "PUT" | "POST" | "DELETE";
   /** Path and query below the host's base URL. */
   readonly path: string;
-  readonly body?: { readonly type: string; readonly content: string | Uint8Array<ArrayBuffer> };
+  /** Asks for a WebSocket; the answer's status is then 101. */
+  readonly upgrade?: boolean;
+  /** `Range` of a read. */
+  readonly range?: string;
+  readonly body?: { readonly type: string; readonly content: string | Uint8Array<ArrayBuffer> | StreamedBody };
 }
 
 const HOST_UNAVAILABLE = failure("host-unavailable", "The machine that runs this VM cannot be reached. Try again in a moment.");
-
-/** Longest failure body that is read from a host, in bytes of text; a timed-out exec reports its output so far. */
-const MAX_FAILURE_LENGTH = 64 * 1024 * 1024;
 
 /**
  * Sends a call to a host with its ticket and answers the host's response, whose body streams. Whatever keeps a host from
@@ -23,37 +29,47 @@ const MAX_FAILURE_LENGTH = 64 * 1024 * 1024;
 export async function fetchHost(edge: Edge, hostUrl: string, ticket: string, call: HostCall): Promise<Result<Response>> {
   const headers = new Headers({ authorization: `Bearer ${ticket}`, [TRACE_HEADER]: edge.traceId });
   if (call.body !== undefined) headers.set("content-type", call.body.type);
+  if (call.range !== undefined) headers.set("range", call.range);
+  if (call.upgrade === true) headers.set("upgrade", "websocket");
   const patience = new AbortController();
-  const timer = setTimeout(() => patience.abort(), edge.settings.HOST_TIMEOUT_MS);
+  const content = call.body?.content ?? null;
+  const { HOST_TIMEOUT_MS, UPLOAD_TIMEOUT_MS, BODY_IDLE_TIMEOUT_MS } = edge.settings;
+  const timer = setTimeout(() => patience.abort(), isStreamed(content) ? UPLOAD_TIMEOUT_MS : HOST_TIMEOUT_MS);
   try {
     const response = await fetch(`${hostUrl.replace(/\/+$/, "")}${call.path}`, {
       method: call.method,
       headers,
-      body: call.body?.content ?? null,
+      body: isStreamed(content) ? idleLimited(content, BODY_IDLE_TIMEOUT_MS) : content,
       redirect: "manual",
       signal: patience.signal,
     });
-    return response.ok ? success(response) : { ok: false, failure: await readFailure(edge, response) };
+    const done = call.upgrade === true ? response.webSocket !== null : response.ok;
+    return done ? success(response) : { ok: false, failure: await readFailure(edge, response) };
   } catch (error) {
-    logEvent("host-unavailable", { traceId: edge.traceId, reason: error instanceof Error ? error.name : "unknown" });
+    if (error instanceof BodyTimedOut) return failure("request-timed-out", "The body of the request stopped arriving.");
+    logEvent("host-unavailable", { traceId: edge.traceId, hostUrl, reason: error instanceof Error ? error.name : "unknown" });
     return HOST_UNAVAILABLE;
   } finally {
     clearTimeout(timer);
   }
 }
 
+/** Whether a call's body passes through, so that the call can be made once only. */
+export function isStreamed(content: unknown): content is StreamedBody {
+  return content instanceof ReadableStream;
+}
+
 async function readFailure(edge: Edge, response: Response): Promise<Failure> {
-  const text = await response.text();
-  const body: unknown = text.length > MAX_FAILURE_LENGTH ? null : parse(text);
-  if (isFailure(body)) return body;
+  const body = await readHostJson(edge, response);
+  if (body.ok && isFailure(body.value)) return body.value;
   logEvent("host-answer-unreadable", { traceId: edge.traceId, status: response.status });
   return HOST_UNAVAILABLE.failure;
 }
 
-function parse(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return null;
-  }
+/** Reads a host's answer whole, as JSON, up to the limit of the settings. */
+export async function readHostJson(edge: Edge, response: Response): Promise<Result<unknown>> {
+  const { MAX_HOST_ANSWER_BYTES: maxBytes, HOST_TIMEOUT_MS: limitMs } = edge.settings;
+  const bytes = await readBody(response, { maxBytes, idleMs: limitMs, totalMs: limitMs });
+  if (!bytes.ok) return bytes.failure.kind === "request-timed-out" ? HOST_UNAVAILABLE : bytes;
+  return parseJson(bytes.value);
 }

@@ -1,24 +1,33 @@
 import type { Verdict } from "../../durable-objects/contract.ts";
-import { failure, type Result } from "../../protocol/failures.ts";
+import { failure, type Result, success } from "../../protocol/failures.ts";
 import type { Edge } from "../edge.ts";
 import { logEvent } from "../log.ts";
 import { type Authority, locate } from "../services/authorise.ts";
 import { edgeTicket } from "../services/tickets.ts";
-import { fetchHost, type HostCall } from "./fetch-host.ts";
+import { fetchHost, type HostCall, isStreamed } from "./fetch-host.ts";
 
 const NOT_ACCEPTED = failure("host-unavailable", "The machine that runs this VM is not up to date. Try again in a moment.");
 
 /**
  * Carries an authorised call to the VM's host. When the host knows that the verdict is out of date, it is read again:
  * either the caller is refused now, or one more try is made with a new ticket. A host that refuses our ticket for
- * another reason is at odds with the edge, not with the caller: that is `host-unavailable`, never a 401.
+ * another reason is at odds with the edge, not with the caller: that is `host-unavailable`, never a 401. A call whose body
+ * streams cannot be made twice: it goes with a verdict that was read just now, and if even that is stale the caller tries again.
  */
 export async function forward(edge: Edge, authority: Authority, call: HostCall): Promise<Result<Response>> {
-  const first = await send(edge, authority.verdict, call);
+  const isOnce = isStreamed(call.body?.content);
+  const known = isOnce ? await freshVerdict(edge, authority) : success(authority.verdict);
+  if (!known.ok) return known;
+  const first = await send(edge, known.value, call);
   if (first.ok || !isStale(first.failure.kind)) return asCallerSees(edge, first);
   const verdict = await authority.reread();
   if (!verdict.ok) return verdict;
-  return asCallerSees(edge, await send(edge, verdict.value, call));
+  return asCallerSees(edge, isOnce ? first : await send(edge, verdict.value, call));
+}
+
+async function freshVerdict(edge: Edge, { verdict, reread }: Authority): Promise<Result<Verdict>> {
+  const age = edge.clock() - verdict.readAt;
+  return age <= edge.settings.STREAM_VERDICT_MAX_AGE_MS ? success(verdict) : reread();
 }
 
 async function send(edge: Edge, verdict: Verdict, call: HostCall): Promise<Result<Response>> {

@@ -10,6 +10,7 @@ const SOON: ReadonlySet<FailureKind> = new Set([
   "stale-authority",
   "no-capacity",
   "vm-busy",
+  "rate-limited",
 ]);
 
 /** A JSON answer. */
@@ -25,18 +26,20 @@ export function failureAnswer(failed: Failure, dialect: Dialect, settings: Setti
   const [code, status] = FAILURES[failed.kind][dialect];
   const { message } = failed;
   const body = { ...failed.details, code, message, error: code, description: message };
-  return jsonAnswer(body, status, failureHeaders(failed.kind, status, settings));
+  return jsonAnswer(body, status, failureHeaders(failed, status, settings));
 }
 
 /** A failure in our own words, for hosts and forwarders; its status is that of the `/v5` row. */
 export function serviceFailureAnswer(failed: Failure, settings: Settings): Response {
   const status = FAILURES[failed.kind].v5[1];
-  return jsonAnswer(failed, status, failureHeaders(failed.kind, status, settings));
+  return jsonAnswer(failed, status, failureHeaders(failed, status, settings));
 }
 
-function failureHeaders(kind: FailureKind, status: number, settings: Settings): Record<string, string> {
-  const headers: Record<string, string> = { "cache-control": "no-store" };
+function failureHeaders({ kind, details }: Failure, status: number, settings: Settings): Record<string, string> {
+  const headers: Record<string, string> = {};
   if (status === 401) headers["www-authenticate"] = "Bearer";
+  // RFC 9110 section 15.5.17: how much there is.
+  if (kind === "range-not-satisfiable") headers["content-range"] = `bytes */${details?.size ?? 0}`;
   if (SOON.has(kind)) headers["retry-after"] = String(settings.RETRY_AFTER_S);
   return headers;
 }

@@ -11,6 +11,12 @@ export function encodeBase64(bytes: Uint8Array): string {
   return text;
 }
 
+/** How many bytes a correct base64 text stands for. */
+export function base64Bytes(text: string): number {
+  const padding = text.endsWith("==") ? 2 : Number(text.endsWith("="));
+  return (text.length / 4) * 3 - padding;
+}
+
 /** Bytes of a base64 text, or null when it is not base64. */
 export function decodeBase64(text: string): Uint8Array<ArrayBuffer> | null {
   try {

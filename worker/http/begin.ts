@@ -1,7 +1,8 @@
 import type { MiddlewareHandler } from "hono";
 import { platformRandomBytes, toHex } from "../../protocol/bytes.ts";
-import { TRACE_HEADER } from "../../protocol/headers.ts";
+import { BACKGROUND_AFTER_HEADER, TRACE_HEADER } from "../../protocol/headers.ts";
 import type { EdgeEnv, EdgeHono } from "../edge.ts";
+import { clientAddressOf } from "../limits/client-address.ts";
 import { readSettings, type Settings } from "../settings.ts";
 
 let known: { readonly env: EdgeEnv; readonly settings: Settings } | undefined;
@@ -15,13 +16,24 @@ export const begin: MiddlewareHandler<EdgeHono> = async (c, next) => {
     clock: Date.now,
     randomBytes: platformRandomBytes,
     traceId,
+    clientAddress: clientAddressOf(c.req.raw, c.env.CLIENT_ADDRESS_HEADER),
+    backgroundAfterS: backgroundAfter(c.req.header(BACKGROUND_AFTER_HEADER)),
+    waitUntil: (work) => c.executionCtx.waitUntil(work),
   });
   await next();
   // The answer to an upgrade carries a socket and cannot be changed.
-  if (c.res.status !== 101) c.res.headers.set(TRACE_HEADER, traceId);
+  if (c.res.status === 101) return;
+  c.res.headers.set(TRACE_HEADER, traceId);
+  // Answers are one caller's own, and caches know only some of the headers that say who that is.
+  if (!c.res.headers.has("cache-control")) c.res.headers.set("cache-control", "no-store");
 };
 
 function settingsOf(env: EdgeEnv): Settings {
   if (known?.env !== env) known = { env, settings: readSettings(env) };
   return known.settings;
+}
+
+/** The header's whole seconds; null when it is absent or is no such number. */
+function backgroundAfter(header: string | undefined): number | null {
+  return header !== undefined && /^\d{1,6}$/.test(header) ? Number(header) : null;
 }

@@ -1,19 +1,43 @@
 import { failure, type Result, success } from "../../protocol/failures.ts";
+import type { Settings } from "../settings.ts";
+import { BodyTimedOut, chunksWithin } from "./idle-limit.ts";
+
+/** How much of a body is read, and how long it may take. */
+export interface BodyLimits {
+  readonly maxBytes: number;
+  /** Longest pause, in milliseconds. */
+  readonly idleMs: number;
+  /** Longest time for all of it, in milliseconds; also kept by one who sends a byte now and then. */
+  readonly totalMs: number;
+}
+
+/** The limits of a request's body; without `maxBytes` those of JSON. */
+export function requestLimits(settings: Settings, maxBytes = settings.MAX_JSON_BYTES): BodyLimits {
+  return { maxBytes, idleMs: settings.BODY_IDLE_TIMEOUT_MS, totalMs: settings.JSON_BODY_TIMEOUT_MS };
+}
 
 /**
- * Reads a request's body up to a limit. `payload-too-large` as soon as the declared or the actual size is over it, so
- * that nobody can make the edge hold more.
+ * Reads a body up to a limit. `payload-too-large` as soon as the declared or the actual size is over it, so that nobody
+ * can make the edge hold more; `request-timed-out` when it does not come in time.
  */
-export async function readBody(request: Request, maxBytes: number): Promise<Result<Uint8Array<ArrayBuffer>>> {
-  const tooLarge = failure("payload-too-large", `The request body is larger than ${maxBytes} bytes.`, { maxBytes });
-  if (Number(request.headers.get("content-length") ?? 0) > maxBytes) return tooLarge;
-  if (request.body === null) return success(new Uint8Array(0));
+export async function readBody(message: Request | Response, limits: BodyLimits): Promise<Result<Uint8Array<ArrayBuffer>>> {
+  const { maxBytes, idleMs, totalMs } = limits;
+  const tooLarge = failure("payload-too-large", `The body is larger than ${maxBytes} bytes.`, { maxBytes });
+  if (Number(message.headers.get("content-length") ?? 0) > maxBytes) return tooLarge;
+  if (message.body === null) return success(new Uint8Array(0));
+  const deadline = Date.now() + totalMs;
   const chunks: Uint8Array[] = [];
   let length = 0;
-  for await (const chunk of request.body as ReadableStream<Uint8Array>) {
-    length += chunk.byteLength;
-    if (length > maxBytes) return tooLarge;
-    chunks.push(chunk);
+  try {
+    for await (const chunk of chunksWithin(message.body, idleMs)) {
+      length += chunk.byteLength;
+      if (length > maxBytes) return tooLarge;
+      if (Date.now() > deadline) throw new BodyTimedOut();
+      chunks.push(chunk);
+    }
+  } catch (error) {
+    if (error instanceof BodyTimedOut) return failure("request-timed-out", "The body of the request did not arrive in time.");
+    throw error;
   }
   return success(concatenate(chunks, length));
 }
@@ -24,7 +48,7 @@ export function parseJson(bytes: Uint8Array): Result<unknown> {
   try {
     return success(JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: false }).decode(bytes)));
   } catch {
-    return failure("bad-request", "The request body is not valid JSON.");
+    return failure("bad-request", "The body is not valid JSON.");
   }
 }
 

@@ -1,6 +1,6 @@
 import type { MiddlewareHandler } from "hono";
 import { cors } from "hono/cors";
-import { TRACE_HEADER } from "../../protocol/headers.ts";
+import { BACKGROUND_AFTER_HEADER, BACKGROUND_ID_HEADER, TRACE_HEADER } from "../../protocol/headers.ts";
 import { IDENTITY_TOKEN_HEADER } from "../auth/presented.ts";
 import { LINUX_USER_HEADER } from "../dialects/mount.ts";
 import type { EdgeHono } from "../edge.ts";
@@ -15,7 +15,7 @@ const REQUEST_HEADERS = [
   LINUX_USER_HEADER,
   "x-freestyle-sdk",
   "x-freestyle-sdk-version",
-  "x-freestyle-background-after-secs",
+  BACKGROUND_AFTER_HEADER,
   "x-freestyle-team-id",
 ];
 
@@ -29,7 +29,7 @@ export function openToBrowsers(): MiddlewareHandler<EdgeHono> {
       origin: "*",
       allowMethods: ["GET", "POST", "PUT", "PATCH", "DELETE"],
       allowHeaders: REQUEST_HEADERS,
-      exposeHeaders: ["x-freestyle-background-request-id", TRACE_HEADER],
+      exposeHeaders: [BACKGROUND_ID_HEADER, TRACE_HEADER, "retry-after"],
       maxAge: c.var.edge.settings.CORS_MAX_AGE_S,
     })(c, next);
 }

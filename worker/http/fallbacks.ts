@@ -36,7 +36,8 @@ export function refuseOtherMethods(app: Hono<EdgeHono>): void {
   }
 }
 
-function dialectOf(c: EdgeContext): Dialect {
+/** The dialect in which a path is answered. */
+export function dialectOf(c: EdgeContext): Dialect {
   const { pathname } = new URL(c.req.url);
   return /^\/(?:v5|operator|service)\//.test(pathname) ? "v5" : "v1";
 }

@@ -1,10 +1,10 @@
 import type { ZodType } from "zod";
 import { failure, type Result, success } from "../../protocol/failures.ts";
-import { parseJson, readBody } from "./body.ts";
+import { type BodyLimits, parseJson, readBody } from "./body.ts";
 
-/** Reads a JSON body of at most `maxBytes` and checks it against a schema; an empty body counts as `{}`. */
-export async function readJson<T>(request: Request, maxBytes: number, schema: ZodType<T>): Promise<Result<T>> {
-  const bytes = await readBody(request, maxBytes);
+/** Reads a JSON body within limits and checks it against a schema; an empty body counts as `{}`. */
+export async function readJson<T>(request: Request, limits: BodyLimits, schema: ZodType<T>): Promise<Result<T>> {
+  const bytes = await readBody(request, limits);
   if (!bytes.ok) return bytes;
   const json = parseJson(bytes.value);
   return json.ok ? check(schema, json.value ?? {}) : json;

@@ -7,7 +7,7 @@ import { jsonAnswer, serviceFailureAnswer } from "./answers.ts";
 /** What needs no credential: the ticket keys, which are public, and whether the edge serves at all. */
 export function publicRoutes(): Hono<EdgeHono> {
   const routes = new Hono<EdgeHono>();
-  routes.get("/healthz", () => jsonAnswer({ ok: true }, 200, { "cache-control": "no-store" }));
+  routes.get("/healthz", () => jsonAnswer({ ok: true }));
   routes.get("/.well-known/jwks.json", async (c) => {
     const { edge } = c.var;
     const keys = await ask(async () => success(await signingKeysObject(edge.env).jwks()));

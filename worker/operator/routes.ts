@@ -1,11 +1,14 @@
 import { Hono } from "hono";
 import { z } from "zod";
 import { type Result, success } from "../../protocol/failures.ts";
+import { recordOperator } from "../audit/record.ts";
 import { authenticateOperator } from "../auth/operator.ts";
 import { pageOf, pageQuery } from "../dialects/paging.ts";
 import type { Edge, EdgeContext, EdgeHono } from "../edge.ts";
 import { failureAnswer, jsonAnswer } from "../http/answers.ts";
+import { requestLimits } from "../http/body.ts";
 import { check, readJson } from "../http/input.ts";
+import { limitFailures } from "../limits/rate-limits.ts";
 import {
   createAccount,
   createApiKey,
@@ -18,6 +21,8 @@ import {
 } from "../services/operator.ts";
 
 const accountBody = z.object({ name: z.string().min(1).max(128) });
+const API_KEYS = "/operator/v1/accounts/{accountId}/api-keys";
+
 const keyBody = z.object({ name: z.string().max(128).nullish() });
 
 /** What the operator of the deployment does, by the operator's key. `docs/operator-api.md` describes it. */
@@ -25,12 +30,18 @@ export function operatorRoutes(): Hono<EdgeHono> {
   const routes = new Hono<EdgeHono>();
   routes.post("/accounts", (c) =>
     answer(c, async (edge) => {
-      const body = await readJson(c.req.raw, edge.settings.MAX_JSON_BYTES, accountBody);
-      return body.ok ? createAccount(edge, body.value.name) : body;
+      const body = await readJson(c.req.raw, requestLimits(edge.settings), accountBody);
+      if (!body.ok) return body;
+      const made = await createAccount(edge, body.value.name);
+      return made.ok ? recordOperator(edge, "POST /operator/v1/accounts", made.value.accountId, made) : made;
     }),
   );
   routes.post("/accounts/:accountId/api-keys", (c) =>
-    answer(c, (edge) => withName(edge, c, (name) => createApiKey(edge, c.req.param("accountId"), name))),
+    answer(c, async (edge) => {
+      const accountId = c.req.param("accountId");
+      const made = await withName(edge, c, (name) => createApiKey(edge, accountId, name));
+      return recordOperator(edge, `POST ${API_KEYS}`, accountId, made);
+    }),
   );
   routes.get("/accounts/:accountId/api-keys", (c) =>
     answer(c, async (edge) => {
@@ -39,7 +50,11 @@ export function operatorRoutes(): Hono<EdgeHono> {
     }),
   );
   routes.delete("/accounts/:accountId/api-keys/:keyId", (c) =>
-    answer(c, (edge) => done(revokeApiKey(edge, c.req.param("accountId"), c.req.param("keyId")))),
+    answer(c, async (edge) => {
+      const accountId = c.req.param("accountId");
+      const revoked = await done(revokeApiKey(edge, accountId, c.req.param("keyId")));
+      return recordOperator(edge, `DELETE ${API_KEYS}/{keyId}`, accountId, revoked);
+    }),
   );
   routes.post("/regions/:region/service-keys", (c) =>
     answer(c, (edge) => withName(edge, c, (name) => createServiceKey(edge, c.req.param("region"), name))),
@@ -59,13 +74,13 @@ export function operatorRoutes(): Hono<EdgeHono> {
 
 async function answer(c: EdgeContext, handle: (edge: Edge) => Promise<Result<unknown>>): Promise<Response> {
   const { edge } = c.var;
-  const operator = await authenticateOperator(edge, c.req.raw.headers);
+  const operator = await limitFailures(edge, edge.clientAddress, await authenticateOperator(edge, c.req.raw.headers));
   const result = operator.ok ? await handle(edge) : operator;
   return result.ok ? jsonAnswer(result.value) : failureAnswer(result.failure, "v5", edge.settings);
 }
 
 async function withName<T>(edge: Edge, c: EdgeContext, use: (name: string | null) => Promise<Result<T>>): Promise<Result<T>> {
-  const body = await readJson(c.req.raw, edge.settings.MAX_JSON_BYTES, keyBody);
+  const body = await readJson(c.req.raw, requestLimits(edge.settings), keyBody);
   return body.ok ? use(body.value.name ?? null) : body;
 }
 

@@ -1,16 +1,24 @@
 import { Hono } from "hono";
 import { FEED_KEY_HEADER, FEED_REGION_HEADER } from "../../durable-objects/contract.ts";
-import { failure, type Result } from "../../protocol/failures.ts";
-import { type SshTicketAnswer, sessionCheckRequest, sshTicketRequest } from "../../protocol/service-api.ts";
+import { failure, type Result, success } from "../../protocol/failures.ts";
+import { type SshTicketAnswer, type SshTicketRequest, sessionCheckRequest, sshTicketRequest } from "../../protocol/service-api.ts";
+import { type Attempt, newAttempt, noteVerdict } from "../audit/attempt.ts";
+import { noteLinuxUser, noteNames } from "../audit/deed.ts";
+import { type Deed, recordAttempt } from "../audit/record.ts";
 import { authenticateText } from "../auth/authenticate.ts";
 import { authenticateService, type ServicePrincipal } from "../auth/service.ts";
 import type { Edge, EdgeContext, EdgeHono } from "../edge.ts";
 import { jsonAnswer, serviceFailureAnswer } from "../http/answers.ts";
+import { requestLimits } from "../http/body.ts";
 import { readJson } from "../http/input.ts";
+import { limitFailures, limitPrincipal } from "../limits/rate-limits.ts";
+import { logEvent } from "../log.ts";
 import { regionObject } from "../objects.ts";
 import { authorise } from "../services/authorise.ts";
 import { checkSession } from "../services/sessions.ts";
 import { forwarderTicket } from "../services/tickets.ts";
+
+const SSH_LOGIN: Deed = { operation: "ssh-login", recording: "soon" };
 
 /** What hosts and forwarders ask of the edge (`protocol/service-api.ts`, `protocol/feed.ts`), by service key. */
 export function serviceRoutes(): Hono<EdgeHono> {
@@ -26,25 +34,46 @@ async function answer(
   handle: (edge: Edge, service: ServicePrincipal) => Promise<Result<unknown>>,
 ): Promise<Response> {
   const { edge } = c.var;
-  const service = await authenticateService(edge, c.req.raw.headers);
+  const service = await limitFailures(edge, edge.clientAddress, await authenticateService(edge, c.req.raw.headers));
   const result = service.ok ? await handle(edge, service.value) : service;
   return result.ok ? jsonAnswer(result.value) : serviceFailureAnswer(result.failure, edge.settings);
 }
 
 async function issueSshTicket(edge: Edge, service: ServicePrincipal, request: Request): Promise<Result<SshTicketAnswer>> {
-  const login = await readJson(request, edge.settings.MAX_JSON_BYTES, sshTicketRequest);
+  const login = await readJson(request, requestLimits(edge.settings), sshTicketRequest);
   if (!login.ok) return login;
-  const { vmId, linuxUser, token, forwarderId } = login.value;
+  const { clientAddress, forwarderId } = login.value;
+  const attempt = newAttempt();
+  const decided = await limitFailures(edge, clientAddress, await decideLogin(edge, service, login.value, attempt));
+  const ticket = await recordAttempt({ ...edge, clientAddress }, SSH_LOGIN, attempt, decided);
+  const outcome = ticket.ok ? "admitted" : ticket.failure.kind;
+  logEvent("ssh-login", { traceId: edge.traceId, region: service.region, forwarderId, clientAddress, outcome });
+  return ticket;
+}
+
+async function decideLogin(
+  edge: Edge,
+  service: ServicePrincipal,
+  login: SshTicketRequest,
+  attempt: Attempt,
+): Promise<Result<SshTicketAnswer>> {
+  const { vmId, linuxUser, token, forwarderId } = login;
   const credential = await authenticateText(edge, token);
   if (!credential.ok) return credential;
+  const limited = await limitPrincipal(edge, credential.value);
+  if (!limited.ok) return limited;
+  attempt.credential = credential.value;
+  noteNames(attempt, { vmId });
+  noteLinuxUser(attempt, linuxUser);
   const authority = await authorise(edge, credential.value, { vmId, operation: "ssh", linuxUser });
   if (!authority.ok) return authority;
+  noteVerdict(attempt, authority.value.verdict);
   const ticket = await forwarderTicket(edge, authority.value, { id: forwarderId, region: service.region });
-  return ticket.ok ? { ok: true, value: { ticket: ticket.value } } : ticket;
+  return ticket.ok ? success({ ticket: ticket.value }) : ticket;
 }
 
 async function recheckSession(edge: Edge, request: Request): Promise<Result<{ epoch: number }>> {
-  const session = await readJson(request, edge.settings.MAX_JSON_BYTES, sessionCheckRequest);
+  const session = await readJson(request, requestLimits(edge.settings), sessionCheckRequest);
   return session.ok ? checkSession(edge, session.value) : session;
 }
 

@@ -2,6 +2,7 @@ import { failure, type Result } from "../../protocol/failures.ts";
 import type { ExecRequest } from "../../protocol/host-api.ts";
 import type { Edge } from "../edge.ts";
 import { forward } from "../hosts/forward.ts";
+import { base64Bytes } from "../http/base64.ts";
 import type { Authority } from "./authorise.ts";
 
 /** Runs a command in the VM as the verdict's Linux user. The answer's body is an `ExecAnswer` in JSON. */
@@ -9,6 +10,10 @@ export async function exec(edge: Edge, authority: Authority, request: ExecReques
   const { EXEC_MAX_TIMEOUT_MS: maxTimeoutMs } = edge.settings;
   if (request.timeoutMs !== null && request.timeoutMs > maxTimeoutMs) {
     return failure("bad-request", `timeoutMs is at most ${maxTimeoutMs}.`, { maxTimeoutMs });
+  }
+  const { EXEC_MAX_STDIN_BYTES: maxBytes } = edge.settings;
+  if (base64Bytes(request.stdin ?? "") > maxBytes) {
+    return failure("payload-too-large", `stdin: is larger than ${maxBytes} bytes.`, { maxBytes });
   }
   return forward(edge, authority, {
     method: "POST",

@@ -8,13 +8,13 @@ import { CREDENTIAL_INVALID, VM_NOT_FOUND } from "../masks.ts";
 import { accountObject, ask, identityObject, vmObject } from "../objects.ts";
 
 /**
- * Whether a live SSH session may go on: the credential that began it still holds, still admits its Linux user, and the
+ * Whether a live SSH or terminal session may go on: the credential that began it still holds, still admits its Linux user, and the
  * VM still is. Answers the subject's epoch, read from its object now.
  */
 export async function checkSession(edge: Edge, session: SessionCheckRequest): Promise<Result<{ epoch: number }>> {
-  const { vmId, linuxUser } = session;
+  const { vmId, linuxUser, operation } = session;
   if (!isVmId(vmId) || !isLinuxUser(linuxUser)) return VM_NOT_FOUND;
-  const holder = await recheck(edge, session, { vmId, operation: "ssh", linuxUser });
+  const holder = await recheck(edge, session, { vmId, operation, linuxUser });
   if (!holder.ok) return holder;
   const { accountId, epoch } = holder.value;
   const vm = await ask(() => vmObject(edge.env, vmId).read(accountId));

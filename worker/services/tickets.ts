@@ -7,7 +7,7 @@ import { mintTicket, type TicketOptions } from "../tickets/mint.ts";
 import { type Authority, locate } from "./authorise.ts";
 import { sshKeyFingerprint } from "./ssh-key.ts";
 
-type Holder = Pick<TicketOptions, "azp" | "forwarderRegion" | "cnf">;
+type Holder = Pick<TicketOptions, "azp" | "forwarderRegion" | "cnf" | "lifeS">;
 
 interface Minted {
   readonly ticket: string;
@@ -53,6 +53,15 @@ export async function clientTicket(edge: Edge, authority: Authority, publicKey: 
   if (!minted.ok) return minted;
   const { ticket, claims } = minted.value;
   return success({ ticket, expiresAt: claims.exp * 1000, user: `${claims.vm}+${claims.user}` });
+}
+
+/** A ticket for a client's own hands: single-use, for one terminal's WebSocket. `expiresAt`: milliseconds since 1970 UTC. */
+export async function terminalTicket(edge: Edge, authority: Authority): Promise<Result<{ ticket: string; expiresAt: number }>> {
+  const placement = await locate(edge, authority.verdict);
+  if (!placement.ok) return placement;
+  const holder: Holder = { azp: "client", lifeS: edge.settings.TERMINAL_TICKET_LIFE_S };
+  const minted = await mint(edge, authority.verdict, placement.value, holder);
+  return minted.ok ? success({ ticket: minted.value.ticket, expiresAt: minted.value.claims.exp * 1000 }) : minted;
 }
 
 function mint(edge: Edge, verdict: Verdict, placement: Placement, holder: Holder): Promise<Result<Minted>> {

@@ -1,7 +1,8 @@
-import type { Page, VmCounts, VmRecord, VmSpec, VmState } from "../../durable-objects/contract.ts";
+import type { ListedVm, Page, VmCounts, VmFilter, VmRecord, VmSpec } from "../../durable-objects/contract.ts";
 import { failure, type Result } from "../../protocol/failures.ts";
 import { isVmId, newVmId } from "../../protocol/ids.ts";
 import type { Edge } from "../edge.ts";
+import { base64Bytes } from "../http/base64.ts";
 import { accountObject, ask, tell, vmObject } from "../objects.ts";
 import type { Authority } from "./authorise.ts";
 
@@ -11,6 +12,11 @@ export async function createVm(edge: Edge, accountId: string, spec: VmSpec): Pro
   if (repeated !== null) return failure("linux-user-duplicate", `The Linux user ${repeated} is listed twice.`);
   const repeatedGroup = firstRepeated(spec.groups.map((group) => group.name));
   if (repeatedGroup !== null) return failure("vm-create-bad-request", `The group ${repeatedGroup} is listed twice.`);
+  const bytes = spec.files.reduce((sum, { content }) => sum + base64Bytes(content), 0);
+  const { MAX_CREATE_FILES_BYTES: maxBytes } = edge.settings;
+  if (bytes > maxBytes) {
+    return failure("payload-too-large", `The files of a new VM hold at most ${maxBytes} bytes together.`, { maxBytes });
+  }
   const vmId = newVmId(edge.randomBytes);
   return tell(() => vmObject(edge.env, vmId).create(accountId, vmId, spec));
 }
@@ -18,8 +24,8 @@ export async function createVm(edge: Edge, accountId: string, spec: VmSpec): Pro
 export async function listVms(
   edge: Edge,
   accountId: string,
-  query: Page & { includeDeleted: boolean; state?: VmState },
-): Promise<Result<{ vms: readonly VmRecord[]; total: number; counts: VmCounts }>> {
+  query: Page & VmFilter,
+): Promise<Result<{ vms: readonly ListedVm[]; total: number; counts: VmCounts }>> {
   return ask(() => accountObject(edge.env, accountId).listVms(query));
 }
 

@@ -57,6 +57,7 @@ export function ticketClaimsOf(issuer: string, verdict: Verdict, options: Ticket
     azp: options.azp,
     host_url: options.hostUrl,
     cred: verdict.credentialId,
+    acct: verdict.accountId,
     ...(options.cnf === undefined ? {} : { cnf: { ssh: options.cnf.ssh } }),
   };
 }

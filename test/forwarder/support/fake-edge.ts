@@ -2,18 +2,29 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import type { AddressInfo } from "node:net";
 import { exportJWK, generateKeyPair } from "jose";
 import { type WebSocket, WebSocketServer } from "ws";
+import { z } from "zod";
 import { platformRandomBytes } from "../../../protocol/bytes.ts";
 import { FAILURES, type Failure, type FailureKind, failure, type Result, success } from "../../../protocol/failures.ts";
-import { FEED_PING, FEED_PONG } from "../../../protocol/feed.ts";
+import {
+  FEED_PING,
+  FEED_PONG,
+  type FeedDownstream,
+  type FeedUpstream,
+  feedUpstream,
+  type SshSession,
+} from "../../../protocol/feed.ts";
 import type { Floor } from "../../../protocol/floors.ts";
 import { newObjectName } from "../../../protocol/ids.ts";
 import { type SshTicketRequest, sessionCheckRequest, sshTicketRequest } from "../../../protocol/service-api.ts";
 import { identitySubject, type Subject } from "../../../protocol/subjects.ts";
 import { forwarderAudience, hostAudience, signTicket, type TicketClaims } from "../../../protocol/ticket.ts";
+import { parseSshPublicKey } from "../../../service/ssh-keys.ts";
 
 export const REGION = "test-region";
 export const HOST_ID = "hosthosthosthost";
 const ISSUER = "https://edge.test";
+
+const clientTicketBody = z.object({ linuxUser: z.string().nullish(), publicKey: z.string() });
 
 /** What a token may do at the fake edge. */
 export interface FakeToken {
@@ -31,7 +42,13 @@ export class FakeEdge {
   readonly serviceKey = "pss_test-service-key";
   readonly ticketRequests: SshTicketRequest[] = [];
   sessionChecks = 0;
+  /** The connections that forwarders have told of, by id. */
+  readonly sshSessions = new Map<string, SshSession>();
+  /** Account of every VM. */
+  readonly account = newObjectName(platformRandomBytes);
   hostUrl = "http://127.0.0.1:1";
+  /** Where tickets for clients say that the forwarder is. */
+  sshAddress = "127.0.0.1:1";
   /** When set, every ticket request is answered with this status and body. */
   broken: { status: number; body: string } | null = null;
   /** Changes the claims of the next tickets. */
@@ -76,6 +93,16 @@ export class FakeEdge {
     return row;
   }
 
+  /** Sends a message to every forwarder. */
+  push(message: FeedDownstream): void {
+    for (const feed of this.#feeds) feed.send(JSON.stringify(message));
+  }
+
+  /** Breaks every feed; forwarders dial again. */
+  breakFeeds(): void {
+    for (const feed of this.#feeds) feed.terminate();
+  }
+
   /** Raises the subject's epoch and pushes the floor. */
   raiseFloor(row: FakeToken): void {
     row.epoch += 1;
@@ -103,6 +130,7 @@ export class FakeEdge {
       azp: "client",
       host_url: this.hostUrl,
       cred: row.credentialId,
+      acct: this.account,
       ...changes,
     };
     return signTicket(this.tamper(claims), this.#keys.privateKey, "test-key");
@@ -113,13 +141,21 @@ export class FakeEdge {
     return { keys: [{ ...(await exportJWK(this.#keys.publicKey)), kid: "test-key", alg: "EdDSA", use: "sig" }] };
   }
 
+  #noteSessions(message: FeedUpstream): void {
+    if (message.type !== "ssh-sessions") return;
+    for (const session of message.opened) this.sshSessions.set(session.id, session);
+    for (const id of message.closed) this.sshSessions.delete(id);
+  }
+
   #serveFeed(feed: WebSocket): void {
     this.#feeds.add(feed);
     feed.on("close", () => this.#feeds.delete(feed));
     feed.on("error", () => undefined);
     feed.on("message", (data) => {
       if (this.feedSilent) return;
-      if (data.toString() === FEED_PING) feed.send(FEED_PONG);
+      const text = data.toString();
+      if (text === FEED_PING) feed.send(FEED_PONG);
+      else if (text.includes("ssh-sessions")) this.#noteSessions(feedUpstream.parse(JSON.parse(text)));
       else feed.send(JSON.stringify({ type: "welcome", region: REGION, issuer: ISSUER, floors: [...this.#floors.values()] }));
     });
   }
@@ -127,6 +163,11 @@ export class FakeEdge {
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     if (request.url === "/.well-known/jwks.json") {
       send(response, 200, await this.jwks());
+      return;
+    }
+    const wanted = /^\/v5\/vms\/([a-z0-9]{20})\/ssh-ticket$/.exec(request.url ?? "")?.[1];
+    if (wanted !== undefined) {
+      await this.#mintForClient(request, response, wanted);
       return;
     }
     if (request.headers.authorization !== `Bearer ${this.serviceKey}`) {
@@ -150,6 +191,21 @@ export class FakeEdge {
     const row = [...this.#tokens.values()].find((known) => known.credentialId === asked.credentialId);
     if (row === undefined || row.revoked) sendResult(response, refusal("credential-invalid", "The token was revoked."));
     else sendResult(response, success({ epoch: row.epoch }));
+  }
+
+  /** `POST /v5/vms/{id}/ssh-ticket` with an access token. */
+  async #mintForClient(request: IncomingMessage, response: ServerResponse, vmId: string): Promise<void> {
+    const row = this.#tokens.get((request.headers.authorization ?? "").replace(/^Bearer /, ""));
+    const body = clientTicketBody.parse(JSON.parse(await text(request)));
+    const key = parseSshPublicKey(body.publicKey);
+    if (row === undefined || row.revoked || row.vmId !== vmId || key === null) {
+      send(response, 401, { code: "INVALID_API_KEY", message: "The credential is not valid." });
+      return;
+    }
+    const user = body.linuxUser ?? "root";
+    const ticket = await this.ticket(row, { user, cnf: { ssh: key.fingerprint } });
+    const [host, port] = this.sshAddress.split(":");
+    send(response, 200, { ticket, user: `${vmId}+${user}`, host, port: Number(port), expiresAt: "", command: "" });
   }
 
   async #decide(asked: SshTicketRequest): Promise<Result<{ ticket: string }>> {

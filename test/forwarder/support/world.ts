@@ -17,6 +17,8 @@ import { type Sshd, startSshd } from "./sshd.ts";
 export interface WorldOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly verifierLimits?: VerifierLimits;
+  /** Host keys and id; the same for every world without it. */
+  readonly state?: ForwarderState;
 }
 
 /** A forwarder in this process between the real OpenSSH commands and a real sshd, with a fake edge and host. */
@@ -102,8 +104,17 @@ export class World {
 let keptState: Promise<ForwarderState> | null = null;
 
 function sharedState(): Promise<ForwarderState> {
-  keptState ??= openForwarderState(mkdtempSync(join(tmpdir(), "postern-keys-")), platformRandomBytes);
+  keptState ??= makeState();
   return keptState;
+}
+
+async function makeState(): Promise<ForwarderState> {
+  const folder = mkdtempSync(join(tmpdir(), "postern-keys-"));
+  try {
+    return await openForwarderState(folder, platformRandomBytes);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
 }
 
 export async function openWorld(options: WorldOptions = {}): Promise<World> {
@@ -123,7 +134,7 @@ export async function openWorld(options: WorldOptions = {}): Promise<World> {
       POSTERN_CLOSE_LINGER_MS: "1000",
       ...options.env,
     }),
-    state: await sharedState(),
+    state: options.state ?? (await sharedState()),
     serviceKey: edge.serviceKey,
     version: "test",
     clock: Date.now,
@@ -133,5 +144,6 @@ export async function openWorld(options: WorldOptions = {}): Promise<World> {
     membershipTimes: { ...DEFAULT_MEMBERSHIP_TIMES, heartbeatMs: 100, redialMaxMs: 200 },
     ...(options.verifierLimits === undefined ? {} : { verifierLimits: options.verifierLimits }),
   });
+  edge.sshAddress = `127.0.0.1:${forwarder.port}`;
   return new World({ folder, edge, host, sshd, forwarder, log });
 }

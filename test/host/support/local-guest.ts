@@ -13,16 +13,19 @@ export class LocalGuest {
   readonly address: string;
   readonly #dir = mkdtempSync(join(tmpdir(), "postern-guest-"));
   readonly #port: number;
+  readonly #metadata: () => { address: string; port: number };
   #process: ChildProcess | null = null;
 
   constructor(spec: MachineSpec, address: string, port: number, metadata: () => { address: string; port: number }) {
     this.address = address;
     this.#port = port;
-    this.#writeTools(spec, metadata());
+    this.#metadata = metadata;
+    this.#writeTools(spec);
   }
 
   start(): void {
     if (this.#process !== null) return;
+    this.#writeKeyCommand();
     const child = spawn(
       "unshare",
       ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", join(this.#dir, "boot")],
@@ -47,7 +50,16 @@ export class LocalGuest {
     rmSync(this.#dir, { recursive: true, force: true });
   }
 
-  #writeTools(spec: MachineSpec, metadata: { address: string; port: number }): void {
+  /** Anew at each start, since a restarted agent serves metadata elsewhere. */
+  #writeKeyCommand(): void {
+    const { address, port } = this.#metadata();
+    const path = join(this.#dir, "fetch-ssh-keys");
+    const url = `http://${address}:${port}/latest/ssh-keys?user=$1`;
+    writeFileSync(path, `#!/bin/bash\nexec curl --silent --fail --noproxy '*' --interface ${this.address} "${url}"\n`);
+    chmodSync(path, 0o755);
+  }
+
+  #writeTools(spec: MachineSpec): void {
     const seed = join(this.#dir, "seed");
     for (const file of spec.files) {
       const path = join(seed, file.path);
@@ -55,7 +67,6 @@ export class LocalGuest {
       writeFileSync(path, file.content, { mode: file.mode });
     }
     for (const folder of ["etc", "home", "root"]) mkdirSync(join(this.#dir, folder));
-    const fetchKeys = `#!/bin/bash\nexec curl --silent --fail --noproxy '*' --interface ${this.address} "http://${metadata.address}:${metadata.port}/latest/ssh-keys?user=$1"\n`;
     const config = [
       `ListenAddress ${this.address}:${this.#port}`,
       "HostKey /etc/ssh/ssh_host_ed25519_key",
@@ -80,11 +91,11 @@ if [ ! -e $dir/made ]; then
   cp -a /etc/. $dir/etc/
   rm -f $dir/etc/ssh/ssh_host_* $dir/etc/passwd.lock $dir/etc/shadow.lock $dir/etc/group.lock $dir/etc/gshadow.lock $dir/etc/.pwd.lock
   cp -a $dir/seed/etc/. $dir/etc/
-  cp $dir/fetch-ssh-keys $dir/etc/ssh/fetch-ssh-keys
   cp $dir/sshd_config $dir/etc/ssh/sshd_config
   chown -R root:root $dir/etc/ssh
   touch $dir/made
 fi
+cp $dir/fetch-ssh-keys $dir/etc/ssh/fetch-ssh-keys
 mount --bind $dir/etc /etc
 mount --bind $dir/home /home
 mount --bind $dir/root /root
@@ -92,8 +103,6 @@ mount -t tmpfs run /run
 mkdir -p /run/sshd
 exec /usr/sbin/sshd -D -e
 `;
-    writeFileSync(join(this.#dir, "fetch-ssh-keys"), fetchKeys);
-    chmodSync(join(this.#dir, "fetch-ssh-keys"), 0o755);
     writeFileSync(join(this.#dir, "sshd_config"), config);
     writeFileSync(join(this.#dir, "boot"), boot);
     chmodSync(this.#dir, 0o755);

@@ -1,4 +1,5 @@
 import { type Driver, DriverError, type DriverState, type Machine, type MachineSpec } from "../../../host/driver.ts";
+import type { MachineResources } from "../../../protocol/host-api.ts";
 import { LocalGuest } from "./local-guest.ts";
 
 interface TestMachine {
@@ -7,7 +8,10 @@ interface TestMachine {
 }
 
 /** How often each method was called. */
-export type DriverCalls = Record<"create" | "start" | "pause" | "stop" | "delete" | "close", number>;
+export type DriverCalls = Record<
+  "create" | "start" | "pause" | "stop" | "resize" | "snapshot" | "deleteSnapshot" | "delete" | "close",
+  number
+>;
 
 let addresses = 0;
 
@@ -24,7 +28,22 @@ function nextAddress(): string {
 export class TestDriver implements Driver {
   readonly name = "test";
   readonly gatewayAddress = "127.0.0.1";
-  readonly calls: DriverCalls = { create: 0, start: 0, pause: 0, stop: 0, delete: 0, close: 0 };
+  readonly defaultResources: MachineResources = { cpu: 2, memory: 1024 };
+  readonly calls: DriverCalls = {
+    create: 0,
+    start: 0,
+    pause: 0,
+    stop: 0,
+    resize: 0,
+    snapshot: 0,
+    deleteSnapshot: 0,
+    delete: 0,
+    close: 0,
+  };
+  /** What each machine was asked to be made with, and every size that it was given since. */
+  readonly specs = new Map<string, MachineSpec>();
+  readonly resized: { readonly vmId: string; readonly resources: MachineResources }[] = [];
+  readonly snapshots = new Set<string>();
   readonly failing = new Set<keyof DriverCalls>();
   readonly #machines = new Map<string, TestMachine>();
   readonly #sshPort: number;
@@ -45,6 +64,10 @@ export class TestDriver implements Driver {
     return null;
   }
 
+  refuses({ storage }: MachineResources): string | null {
+    return storage === undefined ? null : "storage: the test refuses it.";
+  }
+
   async list(): Promise<readonly Machine[]> {
     return [...this.#machines.keys()].map((vmId) => this.#describe(vmId));
   }
@@ -55,6 +78,7 @@ export class TestDriver implements Driver {
 
   async create(spec: MachineSpec): Promise<Machine> {
     this.#count("create");
+    this.specs.set(spec.vmId, spec);
     const address = nextAddress();
     const metadata = () => ({ address: this.gatewayAddress, port: this.#metadataPort });
     const guest = new LocalGuest(spec, address, this.#sshPort, metadata);
@@ -81,6 +105,23 @@ export class TestDriver implements Driver {
     this.#count("stop");
     await this.die(vmId);
     return this.#describe(vmId);
+  }
+
+  async resize(vmId: string, resources: MachineResources): Promise<void> {
+    this.#count("resize");
+    this.#find(vmId);
+    this.resized.push({ vmId, resources });
+  }
+
+  async snapshot(vmId: string, snapshotId: string): Promise<void> {
+    this.#count("snapshot");
+    this.#find(vmId);
+    this.snapshots.add(snapshotId);
+  }
+
+  async deleteSnapshot(snapshotId: string): Promise<void> {
+    this.#count("deleteSnapshot");
+    this.snapshots.delete(snapshotId);
   }
 
   async delete(vmId: string): Promise<void> {

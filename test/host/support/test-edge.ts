@@ -1,9 +1,12 @@
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
+import { Readable } from "node:stream";
 import { type CryptoKey, exportJWK, generateKeyPair } from "jose";
 import { type WebSocket, WebSocketServer } from "ws";
+import { FAILURES, type Result, success } from "../../../protocol/failures.ts";
 import { FEED_PING, FEED_PONG, type FeedDownstream, type FeedUpstream } from "../../../protocol/feed.ts";
 import type { Floor } from "../../../protocol/floors.ts";
+import { type SessionCheckRequest, sessionCheckRequest } from "../../../protocol/service-api.ts";
 import { hostAudience, signTicket, type TicketClaims } from "../../../protocol/ticket.ts";
 
 export const ISSUER = "https://edge.test";
@@ -14,6 +17,10 @@ export const SUBJECT = "identity:aaaaaaaaaaaaaaaa";
 export interface TestEdge {
   readonly url: string;
   readonly received: FeedUpstream[];
+  /** Sessions that the host asked about. */
+  readonly checked: SessionCheckRequest[];
+  /** What the edge says of a session; null: it gives no usable answer. */
+  onSessionCheck: (asked: SessionCheckRequest) => Result<{ epoch: number }> | null;
   /** Floors of the next welcome. */
   readonly floors: Floor[];
   send(message: FeedDownstream): void;
@@ -32,8 +39,18 @@ export async function startTestEdge(): Promise<TestEdge> {
   const jwks = { keys: [{ ...(await exportJWK(publicKey)), kid, alg: "EdDSA", use: "sig" }] };
   const received: FeedUpstream[] = [];
   const floors: Floor[] = [];
+  const checked: SessionCheckRequest[] = [];
   const sockets = new Set<WebSocket>();
-  const server = createServer((request, response) => {
+  const server = createServer(async (request, response) => {
+    if (request.url === "/service/v1/session-checks") {
+      const asked = sessionCheckRequest.parse(await new Response(Readable.toWeb(request) as ReadableStream).json());
+      checked.push(asked);
+      const answer = edge.onSessionCheck(asked);
+      const status = answer === null ? 502 : answer.ok ? 200 : FAILURES[answer.failure.kind].v5[1];
+      response.writeHead(status, { "content-type": "application/json" });
+      response.end(JSON.stringify(answer === null ? null : answer.ok ? answer.value : answer.failure));
+      return;
+    }
     response.writeHead(request.url === "/.well-known/jwks.json" ? 200 : 404, { "content-type": "application/json" });
     response.end(JSON.stringify(jwks));
   });
@@ -61,9 +78,11 @@ export async function startTestEdge(): Promise<TestEdge> {
     });
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  return {
+  const edge: TestEdge = {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     received,
+    checked,
+    onSessionCheck: () => success({ epoch: 1_000_000 }),
     floors,
     key: privateKey,
     kid,
@@ -80,6 +99,7 @@ export async function startTestEdge(): Promise<TestEdge> {
       await new Promise((resolve) => server.close(resolve));
     },
   };
+  return edge;
 }
 
 let ticketCount = 0;

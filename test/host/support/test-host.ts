@@ -15,6 +15,7 @@ const GUEST_SSH_PORT = 2222;
 export interface TestHost {
   readonly edge: TestEdge;
   readonly driver: TestDriver;
+  /** The agent that runs now. */
   readonly agent: HostAgent;
   /** Lines of the agent's log. */
   readonly log: string[];
@@ -24,6 +25,8 @@ export interface TestHost {
   /** A new running VM. */
   createVm(body?: object): Promise<string>;
   exec(vmId: string, linuxUser: string, body: object): Promise<Response>;
+  /** Ends the agent and starts another on the same state, driver and edge; `between` runs while none is there. */
+  restart(between?: () => void): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -35,20 +38,22 @@ export async function startTestHost(env: NodeJS.ProcessEnv = {}): Promise<TestHo
   const edge = await startTestEdge();
   const log: string[] = [];
   const driver = new TestDriver(GUEST_SSH_PORT);
-  const agent = await startHostAgent({
-    settings: readHostSettings({
-      POSTERN_EDGE_URL: edge.url,
-      POSTERN_SERVICE_KEY_FILE: keyFile,
-      POSTERN_HOST_STATE: stateDir,
-      POSTERN_EXEC_KILL_GRACE_MS: "1000",
-      ...env,
-    }),
-    driver,
-    log: createLog((line) => log.push(line)),
-    clock: Date.now,
-    randomBytes: platformRandomBytes,
-    guestSshPort: GUEST_SSH_PORT,
-  });
+  const start = () =>
+    startHostAgent({
+      settings: readHostSettings({
+        POSTERN_EDGE_URL: edge.url,
+        POSTERN_SERVICE_KEY_FILE: keyFile,
+        POSTERN_HOST_STATE: stateDir,
+        POSTERN_EXEC_KILL_GRACE_MS: "1000",
+        ...env,
+      }),
+      driver,
+      log: createLog((line) => log.push(line)),
+      clock: Date.now,
+      randomBytes: platformRandomBytes,
+      guestSshPort: GUEST_SSH_PORT,
+    });
+  let agent = await start();
   const request: TestHost["request"] = async (method, path, claims, init = {}) => {
     const ticket = await edge.ticket(agent.id, claims);
     const headers = new Headers(init.headers);
@@ -58,7 +63,9 @@ export async function startTestHost(env: NodeJS.ProcessEnv = {}): Promise<TestHo
   return {
     edge,
     driver,
-    agent,
+    get agent() {
+      return agent;
+    },
     log,
     stateDir,
     request,
@@ -69,6 +76,11 @@ export async function startTestHost(env: NodeJS.ProcessEnv = {}): Promise<TestHo
       return vm;
     },
     exec: (vm, user, body) => request("POST", `/vms/${vm}/exec`, { vm, user, op: "exec" }, json(body)),
+    restart: async (between) => {
+      await agent.close();
+      between?.();
+      agent = await start();
+    },
     close: async () => {
       await agent.close();
       await driver.destroy();

@@ -26,6 +26,7 @@ export function pathOf({ path }: Endpoint, values: PathValues): string {
 /** A body that an endpoint accepts. */
 export function bodyOf({ method, path }: Endpoint): object | undefined {
   if (method === "get" || method === "delete") return undefined;
+  if (path === "/v5/vms/{vmId}/exec-await") return { command: "true" };
   if (path.endsWith("/exec-await")) return { command: "true", terminal: null, timeoutMs: null };
   if (path.includes("/files/")) return { content: "", encoding: "base64" };
   return path.includes("/permissions/") ? { allowedUsers: null } : {};

@@ -64,7 +64,7 @@ export function failed(kind: FailureKind, message: string, details?: Failure["de
 }
 
 function isInGuest(action: string | undefined): boolean {
-  return action === "exec" || action === "files";
+  return action === "exec" || action === "files" || action === "terminals";
 }
 
 function usual({ method, search }: ServedCall, action: string | undefined): Response {
@@ -78,6 +78,8 @@ function usual({ method, search }: ServedCall, action: string | undefined): Resp
     ];
     return Response.json({ files }, { headers: { [FILE_KIND_HEADER]: "directory" } });
   }
+  if (action === "terminals")
+    return Response.json(method === "GET" ? { sessions: [] } : { number: 1, name: "pty-1", exitCode: null });
   if (action === "files") return new Response("content", { headers: { [FILE_KIND_HEADER]: "file" } });
   const states: Record<string, string> = { stop: "stopped", suspend: "suspended" };
   const state = method === "DELETE" ? "missing" : (states[action ?? ""] ?? "running");

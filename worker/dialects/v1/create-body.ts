@@ -1,57 +1,62 @@
 import { z } from "zod";
 import type { VmSpec } from "../../../durable-objects/contract.ts";
-import { type GuestGroup, type GuestUser, guestGroup, guestUser } from "../../../protocol/host-api.ts";
+import { PLAIN_VM } from "../../../durable-objects/vm-spec.ts";
 import { asksForNothing } from "./create-fields.ts";
+import { HONOURED_FIELDS, type Layer, layer, mergeFiles } from "./create-layer.ts";
 
 /** How deep `spec.snapshot.snapshot…` may nest. */
 const MAX_LAYERS = 8;
 
-const label = z.string().max(256).nullish();
-const users = z.array(z.preprocess(withoutNulls, guestUser)).max(256).nullish();
-const groups = z.array(z.preprocess(withoutNulls, guestGroup)).max(256).nullish();
-
-/** What is honoured, wherever it stands: at the top, in `template`, in `spec`, or in a `snapshot` nested in either. */
-const honoured = z.object({ name: label, users, groups });
-
 /** Members that hold another layer of the same kind. */
-const LAYERS = ["template", "spec", "snapshot"] as const;
+const LAYERS: readonly string[] = ["template", "spec", "snapshot"];
 
 /**
- * The body of `POST /v1/vms` (contract section 3.1) as a VM's specification. A member that cannot be honoured is refused
- * by name rather than dropped, unless its value asks for nothing; `create-fields.ts` says which do.
+ * The body of `POST /v1/vms` (contract section 3.1) as a VM's specification, but for its firewall. A member that cannot be
+ * honoured is refused by name rather than dropped, unless its value asks for nothing; `create-fields.ts` says which do.
  */
 export const createBody = z.record(z.string(), z.unknown()).transform((body, context): VmSpec => {
-  const found = { name: null as string | null, users: [] as GuestUser[], groups: [] as GuestGroup[] };
-  const visit = (layer: Record<string, unknown>, path: string[]): void => {
-    const read = honoured.safeParse(layer);
-    if (!read.success) {
-      for (const { path: at, message } of read.error.issues) context.addIssue({ code: "custom", message, path: [...path, ...at] });
-      return;
+  const layers: Layer[] = [];
+  const visit = (members: Record<string, unknown>, path: string[]): void => {
+    const read = layer.safeParse(members);
+    if (read.success) layers.push(read.data);
+    for (const { path: at, message } of read.error?.issues ?? []) {
+      context.addIssue({ code: "custom", message, path: [...path, ...at] });
     }
-    found.name ??= read.data.name ?? null;
-    found.users.push(...(read.data.users ?? []));
-    found.groups.push(...(read.data.groups ?? []));
-    for (const [name, value] of Object.entries(layer)) {
-      if (name in honoured.shape) continue;
-      if (isLayerName(name) && isRecord(value) && path.length < MAX_LAYERS) visit(value, [...path, name]);
+    for (const [name, value] of Object.entries(members)) {
+      if (HONOURED_FIELDS.includes(name)) continue;
+      if (LAYERS.includes(name) && isRecord(value) && path.length < MAX_LAYERS) visit(value, [...path, name]);
       else if (!asksForNothing(name, value)) {
         context.addIssue({ code: "custom", message: "is not offered here: leave it out", path: [...path, name] });
       }
     }
   };
   visit(body, []);
-  return found;
+  return toSpec(layers);
 });
 
-function isLayerName(name: string): boolean {
-  return (LAYERS as readonly string[]).includes(name);
+/** Lists of all layers are joined; of everything else the first that is found wins, the top of the body first. */
+function toSpec(layers: readonly Layer[]): VmSpec {
+  const first = <Name extends keyof Layer>(name: Name) =>
+    layers.map((one) => one[name]).find((value) => value !== null && value !== undefined) ?? null;
+  const [cpu, memory, storage] = [first("vcpuCount"), first("memSizeGb"), first("rootfsSizeGb")];
+  return {
+    ...PLAIN_VM,
+    name: first("name"),
+    users: layers.flatMap(({ users }) => users ?? []),
+    groups: layers.flatMap(({ groups }) => groups ?? []),
+    files: mergeFiles(layers),
+    resources: {
+      ...(cpu === null ? {} : { cpu }),
+      ...(memory === null ? {} : { memory }),
+      ...(storage === null ? {} : { storage }),
+    },
+    idleTimeoutSeconds: first("idleTimeoutSeconds"),
+    activityThresholdBytes: first("activityThresholdBytes"),
+    snapshotId: first("snapshotId"),
+    autoDeleteSeconds: first("persistence")?.type === "ephemeral" ? 0 : null,
+  };
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-/** Every member of a user or group may be null, which means absent. */
-function withoutNulls(value: unknown): unknown {
-  return isRecord(value) ? Object.fromEntries(Object.entries(value).filter(([, member]) => member !== null)) : value;
 }

@@ -13,8 +13,6 @@ const isEmptyObject: Harmless = (value) =>
  * Null and absent always may. `docs/create-fields.md` explains each row.
  */
 export const UNHONOURED_FIELDS: Readonly<Record<string, Harmless>> = {
-  activityThresholdBytes: onlyNull,
-  additionalFiles: isEmptyObject,
   aptDeps: isEmptyList,
   baseImage: onlyNull,
   discriminator: anything,
@@ -22,22 +20,16 @@ export const UNHONOURED_FIELDS: Readonly<Record<string, Harmless>> = {
   domains: isEmptyList,
   git: isEmptyObject,
   gitRepos: isEmptyList,
-  idleTimeoutSeconds: onlyNull,
-  memSizeGb: onlyNull,
   nics: isEmptyList,
-  persistence: (value) => isKept(value),
   ports: isEmptyList,
   readySignalTimeoutSeconds: anything,
   recreate: isFalse,
-  rootfsSizeGb: onlyNull,
   skipCache: anything,
   snapshot: onlyNull,
-  snapshotId: onlyNull,
   spec: onlyNull,
   systemd: isEmptyObject,
   template: onlyNull,
   udpHolePunchPorts: isEmptyList,
-  vcpuCount: onlyNull,
   waitForReadySignal: anything,
   workdir: onlyNull,
 };
@@ -50,10 +42,4 @@ export function asksForNothing(name: string, value: unknown): boolean {
 
 function isNothing(value: unknown): boolean {
   return value === null || value === undefined || isEmptyList(value) || isEmptyObject(value);
-}
-
-/** A VM is kept until it is deleted; an ephemeral one would not be. */
-function isKept(value: unknown): boolean {
-  const type = typeof value === "object" && value !== null && "type" in value ? value.type : null;
-  return type === "persistent" || type === "sticky";
 }

@@ -2,7 +2,7 @@ import { z } from "zod";
 import { execAnswer } from "../../../protocol/host-api.ts";
 import { exec } from "../../services/exec.ts";
 import { type Endpoint, vmEndpoint } from "../endpoint.ts";
-import { mapped } from "./translate.ts";
+import { mapped } from "../translate.ts";
 
 const execBody = z.object({
   command: z.string(),

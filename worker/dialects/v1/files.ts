@@ -3,7 +3,7 @@ import { failure, type Result, success } from "../../../protocol/failures.ts";
 import { base64Envelope, decodeBase64 } from "../../http/base64.ts";
 import { type Entry, readEntry, writeFile } from "../../services/files.ts";
 import { type Endpoint, vmEndpoint } from "../endpoint.ts";
-import { mapped, nothing } from "./translate.ts";
+import { mapped, nothing } from "../translate.ts";
 
 const PATH = "/v1/vms/{vmId}/files/{path}";
 

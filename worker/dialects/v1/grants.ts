@@ -4,7 +4,7 @@ import { getGrant, grantVm, listGrants, revokeGrant, updateGrant } from "../../s
 import { accountEndpoint, type Endpoint } from "../endpoint.ts";
 import { allowedLinuxUsers } from "../linux-users.ts";
 import { pageOf, pageQuery } from "../paging.ts";
-import { isoTime, mapped, nothing } from "./translate.ts";
+import { isoTime, mapped, nothing } from "../translate.ts";
 
 const BASE = "/identity/v1/identities/{identityId}/permissions/vm";
 

@@ -4,7 +4,7 @@ import { createIdentity, deleteIdentity, listIdentities } from "../../services/i
 import { createToken, listTokens, revokeToken } from "../../services/tokens.ts";
 import { accountEndpoint, type Endpoint } from "../endpoint.ts";
 import { flagQuery, pageOf, pageQuery } from "../paging.ts";
-import { isoTime, mapped, nothing } from "./translate.ts";
+import { isoTime, mapped, nothing } from "../translate.ts";
 
 const BASE = "/identity/v1/identities";
 

@@ -4,19 +4,29 @@ import { fileEndpoints } from "./files.ts";
 import { grantEndpoints } from "./grants.ts";
 import { identityEndpoints } from "./identities.ts";
 import { notOfferedEndpoints } from "./not-offered.ts";
+import { ptyEndpoints } from "./pty.ts";
+import { resizeEndpoints } from "./resize.ts";
+import { snapshotEndpoints } from "./snapshots.ts";
+import { systemdEndpoints } from "./systemd.ts";
 import { vmEndpoints } from "./vms.ts";
+import { watchEndpoints } from "./watch.ts";
 import { whoamiEndpoints } from "./whoami.ts";
 
 /**
- * Everything that `freestyle-sandboxes` 0.1.46 and `freestyle` 0.1.63 can call. What is not offered comes first: its
- * `/v1/vms/snapshots` would otherwise be read as a VM's id.
+ * Everything that `freestyle-sandboxes` 0.1.46 and `freestyle` 0.1.63 can call. Snapshots come before VMs, for
+ * one of which `/v1/vms/snapshots` would be taken.
  */
 export const v1Endpoints: readonly Endpoint[] = [
   ...notOfferedEndpoints,
   ...identityEndpoints,
   ...grantEndpoints,
+  ...snapshotEndpoints,
   ...vmEndpoints,
+  ...resizeEndpoints,
+  ...systemdEndpoints,
   ...execEndpoints,
   ...fileEndpoints,
+  ...watchEndpoints,
+  ...ptyEndpoints,
   ...whoamiEndpoints,
 ];

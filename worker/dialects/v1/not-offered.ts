@@ -3,47 +3,23 @@ import { failure } from "../../../protocol/failures.ts";
 import { accountEndpoint, type Endpoint, type Method, principalEndpoint } from "../endpoint.ts";
 
 const VM = "/v1/vms/{vmId}";
-const SNAPSHOTS = "/v1/vms/snapshots";
 
 /** What 0.1 can call and only an API key will ever be allowed. */
 const OF_ACCOUNTS: readonly (readonly [Method, string])[] = [
-  ["post", `${VM}/kill`],
-  ["post", `${VM}/await`],
   ["post", `${VM}/optimize`],
-  ["post", `${VM}/resize`],
-  ["post", `${VM}/fork`],
-  ["post", `${VM}/snapshot`],
   ["get", `${VM}/build`],
   ["get", "/v1/vms/builds/{buildId}"],
   ["get", "/v1/vms/builds/{buildId}/phases"],
-  ["get", SNAPSHOTS],
-  ["post", SNAPSHOTS],
-  ["get", `${SNAPSHOTS}/{snapshotId}`],
-  ["patch", `${SNAPSHOTS}/{snapshotId}`],
-  ["delete", `${SNAPSHOTS}/{snapshotId}`],
   ["get", "/observability/v1/logs"],
   ["get", "/auth/v1/background-requests/{requestId}"],
 ];
 
 /** What 0.1 can call inside a VM. */
 const IN_VMS: readonly (readonly [Method, string])[] = [
-  ["post", `${VM}/watch-files`],
   ["get", `${VM}/stats/stream`],
-  ["get", `${VM}/pty`],
-  ["get", `${VM}/pty/sessions`],
-  ["get", `${VM}/pty/sessions/{sessionId}`],
-  ["delete", `${VM}/pty/sessions/{sessionId}`],
   ["get", `${VM}/terminals`],
   ["get", `${VM}/terminals/{terminalId}/logs`],
   ["get", `${VM}/terminals/{terminalId}/xterm-256color`],
-  ["get", `${VM}/systemd/services`],
-  ["post", `${VM}/systemd/services`],
-  ["delete", `${VM}/systemd/services/{serviceId}`],
-  ["get", `${VM}/systemd/services/{serviceId}/status`],
-  ["get", `${VM}/systemd/services/{serviceId}/logs`],
-  ["post", `${VM}/systemd/start`],
-  ["post", `${VM}/systemd/stop`],
-  ["post", `${VM}/systemd/restart`],
 ];
 
 const refusal = {

@@ -1,10 +1,14 @@
 import { z } from "zod";
-import type { VmRecord, VmState } from "../../../durable-objects/contract.ts";
+import type { VmChange, VmRecord, VmState } from "../../../durable-objects/contract.ts";
+import { internetRule } from "../../services/firewall.ts";
 import { actAsOwner, createVm, listVms, readVm, startVm } from "../../services/vms.ts";
+import { awaitExit } from "../../services/vms-await.ts";
+import { changeOnStart } from "../../services/vms-update.ts";
 import { accountEndpoint, type Endpoint, vmEndpoint } from "../endpoint.ts";
 import { flagQuery, pageOf, pageQuery } from "../paging.ts";
+import { isoTime, mapped } from "../translate.ts";
 import { createBody } from "./create-body.ts";
-import { isoTime, mapped } from "./translate.ts";
+import { layer } from "./create-layer.ts";
 
 const STATES = ["starting", "running", "suspending", "suspended", "stopped", "lost"] as const satisfies readonly VmState[];
 
@@ -19,14 +23,19 @@ const info = z.object({
 
 const sizing = z.object({ vcpuCount: z.int(), memSizeMib: z.int(), rootfsSizeMb: z.int() });
 
-const row = info
-  .omit({ recreate: true })
-  .extend({ deleted: z.boolean(), persistence: z.object({ type: z.literal("persistent") }), sizing });
+const persistence = z.union([
+  z.object({ type: z.literal("persistent") }),
+  z.object({ type: z.literal("ephemeral"), deleteEvent: z.literal("OnStop") }),
+]);
 
-/** A start may only ask for what start does anyway: to wait until the VM runs. */
+const row = info.omit({ recreate: true }).extend({ deleted: z.boolean(), persistence, sizing, snapshotId: z.string().nullable() });
+
+const { idleTimeoutSeconds, activityThresholdBytes } = layer.shape;
+
+/** A start may change when the VM sleeps; the rest asks for what start does anyway, to wait until the VM runs. */
 const startBody = z.object({
-  idleTimeoutSeconds: z.null("cannot be set here").optional(),
-  activityThresholdBytes: z.null("cannot be set here").optional(),
+  idleTimeoutSeconds,
+  activityThresholdBytes,
   readySignalTimeoutSeconds: z.number().nullish(),
   waitForReadySignal: z.boolean().nullish(),
 });
@@ -43,21 +52,21 @@ export const vmEndpoints: readonly Endpoint[] = [
       id: z.string(),
       domains: z.array(z.string()),
       consoleUrl: z.null(),
-      snapshotId: z.null(),
+      snapshotId: z.string().nullable(),
     }),
     handle: async (edge, account, { body }) =>
-      mapped(await createVm(edge, account.accountId, body), ({ id }) => ({
+      mapped(await createVm(edge, account.accountId, { ...body, firewall: [internetRule(edge)] }), ({ id, snapshotId }) => ({
         id,
         domains: [],
         consoleUrl: null,
-        snapshotId: null,
+        snapshotId,
       })),
   }),
   accountEndpoint({
     method: "get",
     path: "/v1/vms",
     summary: "List VMs, with counts by state",
-    query: pageQuery.extend({ includeDeleted: flagQuery, vmState: z.enum(STATES).optional() }),
+    query: pageQuery.extend({ includeDeleted: flagQuery, vmState: z.enum(STATES).optional(), search: z.string().optional() }),
     answer: z.object({
       vms: z.array(row),
       totalCount: z.int(),
@@ -70,8 +79,8 @@ export const vmEndpoints: readonly Endpoint[] = [
       buildingCount: z.int(),
     }),
     handle: async (edge, account, { query }) => {
-      const { includeDeleted, vmState } = query;
-      const wanted = { ...pageOf(query, edge.settings), includeDeleted, ...(vmState === undefined ? {} : { state: vmState }) };
+      const { includeDeleted, vmState: state, search } = query;
+      const wanted = { ...pageOf(query, edge.settings), includeDeleted, state, search };
       return mapped(await listVms(edge, account.accountId, wanted), ({ vms, total, counts }) => ({
         vms: vms.map(toRow),
         totalCount: total,
@@ -98,7 +107,11 @@ export const vmEndpoints: readonly Endpoint[] = [
     summary: "Start or wake a VM",
     body: startBody,
     answer: z.object({ id: z.string(), domains: z.array(z.string()), console_url: z.null() }),
-    handle: async (edge, authority) => mapped(await startVm(edge, authority), ({ id }) => ({ id, domains: [], console_url: null })),
+    handle: async (edge, authority, { body }) => {
+      const changed = await changeOnStart(edge, authority, toChange(body));
+      if (!changed.ok) return changed;
+      return mapped(await startVm(edge, authority), ({ id }) => ({ id, domains: [], console_url: null }));
+    },
   }),
   accountEndpoint({
     method: "post",
@@ -121,6 +134,22 @@ export const vmEndpoints: readonly Endpoint[] = [
       })),
   }),
   accountEndpoint({
+    method: "post",
+    path: "/v1/vms/{vmId}/kill",
+    summary: "Stop a VM at once; its disk stays",
+    answer: z.object({ id: z.string() }),
+    handle: async (edge, account, { path }) =>
+      mapped(await actAsOwner(edge, account.accountId, path.vmId, "stop"), ({ id }) => ({ id })),
+  }),
+  accountEndpoint({
+    method: "post",
+    path: "/v1/vms/{vmId}/await",
+    summary: "Wait until a VM no longer runs; the answer says how it ended",
+    answer: z.object({ id: z.string(), exitStatus: z.string() }),
+    handle: async (edge, account, { path }) =>
+      awaitExit(edge, account.accountId, path.vmId, ({ id, state }) => ({ id, exitStatus: state })),
+  }),
+  accountEndpoint({
     method: "delete",
     path: "/v1/vms/{vmId}",
     summary: "Delete a VM and its disk",
@@ -135,12 +164,24 @@ function toInfo({ id, name, state, createdAt }: VmRecord): Omit<z.output<typeof 
   return { id, name, state, vmInstanceId: id, createdAt: isoTime(createdAt) };
 }
 
-/** 0.1.63 requires `sizing`; sizes cannot be chosen yet, and 0 says that nobody did. */
+function toChange({ idleTimeoutSeconds: idle, activityThresholdBytes: threshold }: z.output<typeof startBody>): VmChange {
+  return {
+    ...(typeof idle === "number" ? { idleTimeoutSeconds: idle } : {}),
+    ...(typeof threshold === "number" ? { activityThresholdBytes: threshold } : {}),
+  };
+}
+
+/** 0.1.63 requires `sizing`; 0 says that nobody chose. */
 function toRow(vm: VmRecord): z.output<typeof row> {
   return {
     ...toInfo(vm),
     deleted: vm.state === "deleted",
-    persistence: { type: "persistent" },
-    sizing: { vcpuCount: 0, memSizeMib: 0, rootfsSizeMb: 0 },
+    persistence: vm.autoDeleteSeconds === 0 ? { type: "ephemeral", deleteEvent: "OnStop" } : { type: "persistent" },
+    sizing: {
+      vcpuCount: vm.resources.cpu ?? 0,
+      memSizeMib: vm.resources.memory ?? 0,
+      rootfsSizeMb: vm.resources.storage ?? 0,
+    },
+    snapshotId: vm.snapshotId,
   };
 }

@@ -1,5 +1,31 @@
 import type { Endpoint } from "../endpoint.ts";
+import { auditEndpoints } from "./audit.ts";
+import { execEndpoints } from "./exec.ts";
+import { fileEndpoints } from "./files.ts";
+import { grantEndpoints } from "./grants.ts";
+import { identityEndpoints } from "./identities.ts";
+import { notOfferedEndpoints } from "./not-offered.ts";
+import { ptyEndpoints } from "./pty.ts";
+import { resizeEndpoints } from "./resize.ts";
+import { snapshotEndpoints } from "./snapshots.ts";
+import { sshSessionEndpoints } from "./ssh-sessions.ts";
 import { sshTicketEndpoints } from "./ssh-ticket.ts";
+import { uploadEndpoints } from "./uploads.ts";
+import { vmEndpoints } from "./vms.ts";
 
-/** The `/v5` dialect, as far as it is offered. */
-export const v5Endpoints: readonly Endpoint[] = [...sshTicketEndpoints];
+/** The `/v5` dialect, which `freestyle` 0.2.17 speaks, as far as it is offered. */
+export const v5Endpoints: readonly Endpoint[] = [
+  ...notOfferedEndpoints,
+  ...identityEndpoints,
+  ...grantEndpoints,
+  ...vmEndpoints,
+  ...resizeEndpoints,
+  ...snapshotEndpoints,
+  ...execEndpoints,
+  ...fileEndpoints,
+  ...uploadEndpoints,
+  ...ptyEndpoints,
+  ...sshTicketEndpoints,
+  ...sshSessionEndpoints,
+  ...auditEndpoints,
+];

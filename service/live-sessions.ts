@@ -1,13 +1,27 @@
 import type { Clock } from "../protocol/bytes.ts";
+import type { Result } from "../protocol/failures.ts";
 import type { Floor } from "../protocol/floors.ts";
+import type { SessionCheckRequest } from "../protocol/service-api.ts";
+import type { TicketClaims } from "../protocol/ticket.ts";
 import type { TicketVerifier } from "../protocol/verifier.ts";
-import type { Log } from "../service/log.ts";
-import type { AdmittedClaims } from "./admission.ts";
-import { isTransient, type TicketSource } from "./ticket-source.ts";
+import { isTransient } from "./edge-client.ts";
+import type { Log } from "./log.ts";
 
-/** A logged-in connection as the registry sees it. */
+/** Says whether a live session may go on. */
+export interface SessionChecker {
+  /** The subject's epoch if it may; a failure for which `isTransient` holds settles nothing. */
+  checkSession(request: SessionCheckRequest, signal: AbortSignal): Promise<Result<number>>;
+}
+
+/** What a session keeps of its ticket. */
+export type LiveClaims = Pick<TicketClaims, "sub" | "epoch" | "vm" | "cred"> & {
+  readonly user: string;
+  readonly op: SessionCheckRequest["operation"];
+};
+
+/** An SSH connection or a terminal's socket, as the registry sees it. */
 export interface LiveSession {
-  readonly claims: AdmittedClaims;
+  readonly claims: LiveClaims;
   /** Ends it; `text` is shown to the person. */
   end(text: string): void;
 }
@@ -20,7 +34,7 @@ export interface RecheckTimes {
 }
 
 export interface LiveSessionsOptions {
-  readonly source: TicketSource;
+  readonly source: SessionChecker;
   readonly verifier: TicketVerifier;
   readonly times: RecheckTimes;
   readonly clock: Clock;
@@ -100,9 +114,9 @@ export class LiveSessions {
 
   /** One question to the edge. False when it gave no answer that settles anything. */
   async #check(entry: Entry, timeoutMs: number): Promise<boolean> {
-    const { vm, user, sub, cred } = entry.session.claims;
+    const { vm, user, op, sub, cred } = entry.session.claims;
     const answer = await this.#options.source.checkSession(
-      { vmId: vm, linuxUser: user, subject: sub, credentialId: cred },
+      { vmId: vm, linuxUser: user, operation: op, subject: sub, credentialId: cred },
       AbortSignal.any([this.#closing.signal, AbortSignal.timeout(timeoutMs)]),
     );
     if (!this.#isLive(entry)) return true;

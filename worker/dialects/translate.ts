@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { type Result, success } from "../../../protocol/failures.ts";
+import { type Result, success } from "../../protocol/failures.ts";
 
 /** 0.1 parses every answer as JSON, so even nothing is an object. */
 export const nothing = z.object({});

@@ -3,16 +3,16 @@ import { readdirSync, readFileSync } from "node:fs";
 /** Clock ticks a second in `/proc/<pid>/stat`: USER_HZ, 100 on every Linux that Node runs on. */
 const TICKS_PER_SECOND = 100;
 
-/** The one process called `name` among the descendants of `ancestor`. Throws when there is none or more than one. */
-export function findDescendant(ancestor: number, name: string): number {
+/** The one descendant of `ancestor` with `word` in its command line. Throws when there is none or more than one. */
+export function findDescendant(ancestor: number, word: string): number {
   const parents = new Map(listPids().map((pid) => [pid, readStat(pid)] as const));
   const descends = (pid: number): boolean => {
     const parent = parents.get(pid)?.parent;
     return parent !== undefined && (parent === ancestor || descends(parent));
   };
-  const found = [...parents].filter(([pid, stat]) => stat?.name === name && descends(pid)).map(([pid]) => pid);
+  const found = [...parents.keys()].filter((pid) => descends(pid) && commandLine(pid).includes(word));
   const [only] = found;
-  if (only === undefined || found.length > 1) throw new Error(`${found.length} processes called ${name} under ${ancestor}`);
+  if (only === undefined || found.length > 1) throw new Error(`${found.length} processes with ${word} under ${ancestor}`);
   return only;
 }
 
@@ -29,13 +29,20 @@ function listPids(): number[] {
     .map(Number);
 }
 
-function readStat(pid: number): { name: string; parent: number; ticks: number } | null {
+function commandLine(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, "utf8");
+  } catch {
+    return "";
+  }
+}
+
+function readStat(pid: number): { parent: number; ticks: number } | null {
   try {
     // proc(5): the command name may hold spaces and parentheses, so fields are counted from its end.
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
     const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    const name = stat.slice(stat.indexOf("(") + 1, stat.lastIndexOf(")"));
-    return { name, parent: Number(fields[1]), ticks: Number(fields[11]) + Number(fields[12]) };
+    return { parent: Number(fields[1]), ticks: Number(fields[11]) + Number(fields[12]) };
   } catch {
     return null;
   }

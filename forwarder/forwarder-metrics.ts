@@ -1,0 +1,26 @@
+import { Metrics } from "./metrics.ts";
+
+/** What a forwarder counts. Labels are fixed words: outcomes, reasons, directions. */
+export class ForwarderMetrics {
+  readonly registry = new Metrics();
+  /** A connection ended before it became a login: `reason` is one of `gate`, `proxy-header`, and the openings' refusals. */
+  readonly turnedAway = this.registry.counter("postern_ssh_turned_away_total", "Connections that never came to a login.");
+  /** `outcome`: `ok` or a failure kind; `mode`: `ssh` or `end-to-end`. */
+  readonly logins = this.registry.counter("postern_ssh_logins_total", "Login decisions.");
+  /** `outcome`: `ok` or a failure kind. */
+  readonly tunnels = this.registry.counter("postern_ssh_tunnels_total", "Tunnels to hosts that were asked for.");
+  /** `direction`: `up` (to the VM) or `down`. */
+  readonly bytes = this.registry.counter("postern_ssh_bytes_total", "Bytes of payload copied.");
+  readonly rekeys = this.registry.counter("postern_ssh_rekeys_total", "Key exchanges that the forwarder began.");
+
+  constructor(live: { readonly connections: () => number; readonly sessions: () => number }) {
+    this.registry.observe("postern_ssh_connections", "Connections held now, logged in or not.", live.connections);
+    this.registry.observe("postern_ssh_sessions", "Logged-in connections held now.", live.sessions);
+    this.registry.observe("process_resident_memory_bytes", "Resident memory.", () => process.memoryUsage.rss());
+    const cpuSeconds = () => {
+      const { user, system } = process.cpuUsage();
+      return (user + system) / 1e6;
+    };
+    this.registry.observe("process_cpu_seconds_total", "CPU time used, user and system.", cpuSeconds, "counter");
+  }
+}

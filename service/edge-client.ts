@@ -1,0 +1,87 @@
+import { FAILURES, type Failure, failure, isFailure, type Result, success } from "../protocol/failures.ts";
+import { type SessionCheckRequest, sessionCheckAnswer } from "../protocol/service-api.ts";
+import type { Log } from "./log.ts";
+
+export interface EdgeOptions {
+  readonly edgeUrl: string;
+  readonly serviceKey: string;
+  /** Longest wait for an answer, in milliseconds. */
+  readonly timeoutMs: number;
+  readonly log: Log;
+}
+
+/** No answer is a matter of trying again, never a refusal: the person's token may be perfectly good. */
+export const UNAVAILABLE: Failure = {
+  kind: "authority-unavailable",
+  message: "The access service cannot be reached just now. Nothing is wrong with your token: try again in a moment.",
+};
+
+const MAX_ANSWER_BYTES = 65_536;
+
+/** A failure that says nothing about the credential: asking again may succeed. */
+export function isTransient({ kind }: Failure): boolean {
+  return FAILURES[kind].v5[1] >= 500;
+}
+
+/** What hosts and forwarders ask of the edge, over HTTPS with the service key as bearer (protocol/service-api.ts). */
+export class EdgeClient {
+  readonly #options: EdgeOptions;
+
+  constructor(options: EdgeOptions) {
+    this.#options = options;
+  }
+
+  /** The subject's epoch if a live session may go on. */
+  async checkSession(request: SessionCheckRequest, signal: AbortSignal): Promise<Result<number>> {
+    const answer = await this.post("session-checks", request, signal);
+    if (!answer.ok) return answer;
+    const read = sessionCheckAnswer.safeParse(answer.value);
+    return read.success ? success(read.data.epoch) : this.unusable("session-checks");
+  }
+
+  /** Asks below `/service/v1` and answers the JSON of a success. `authority-unavailable` when nothing usable came back. */
+  async post(route: string, body: object, signal: AbortSignal): Promise<Result<unknown>> {
+    const { edgeUrl, serviceKey, timeoutMs, log } = this.#options;
+    try {
+      const response = await fetch(`${edgeUrl}/service/v1/${route}`, {
+        method: "POST",
+        headers: { authorization: `Bearer ${serviceKey}`, "content-type": "application/json" },
+        body: JSON.stringify(body),
+        redirect: "error",
+        signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
+      });
+      const answer = await readJson(response);
+      if (response.ok) return success(answer);
+      if (!isFailure(answer)) return this.unusable(route, response.status);
+      if (answer.kind !== "service-key-refused") return { ok: false, failure: answer };
+      // The operator's business, not that of the person who waits.
+      log.error("the edge refuses this service's key", { route });
+      return { ok: false, failure: UNAVAILABLE };
+    } catch (error) {
+      if (!signal.aborted) log.warn("the edge did not answer", { route, error: describe(error) });
+      return { ok: false, failure: UNAVAILABLE };
+    }
+  }
+
+  /** Notes an answer of an unknown form, which counts as none. */
+  unusable(route: string, status = 200): { ok: false; failure: Failure } {
+    this.#options.log.warn("the edge gave an answer of an unknown form", { route, status });
+    return failure(UNAVAILABLE.kind, UNAVAILABLE.message);
+  }
+}
+
+async function readJson(response: Response): Promise<unknown> {
+  const length = Number(response.headers.get("content-length") ?? "0");
+  if (length > MAX_ANSWER_BYTES) throw new Error("the answer is too long");
+  try {
+    return await response.json();
+  } catch (error) {
+    if (error instanceof SyntaxError) return null;
+    throw error;
+  }
+}
+
+function describe(error: unknown): string {
+  if (!(error instanceof Error)) return "unknown";
+  return error.cause instanceof Error ? `${error.message}: ${error.cause.message}` : error.message;
+}

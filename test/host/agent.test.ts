@@ -1,0 +1,135 @@
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { startHostAgent } from "../../host/agent.ts";
+import { readHostSettings } from "../../host/settings.ts";
+import { platformRandomBytes } from "../../protocol/bytes.ts";
+import { createLog } from "../../service/log.ts";
+import { JoinRefused } from "../../service/membership.ts";
+import { SettingsError } from "../../service/settings.ts";
+import { TestDriver } from "./support/test-driver.ts";
+import { SUBJECT, startTestEdge, type TestEdge } from "./support/test-edge.ts";
+import { startTestHost, type TestHost } from "./support/test-host.ts";
+import { until } from "./support/until.ts";
+
+describe("host agent", () => {
+  let host: TestHost;
+  beforeEach(async () => {
+    host = await startTestHost();
+  });
+  afterEach(() => host.close());
+
+  const reports = (vm: string) =>
+    host.edge.received.flatMap((message) => (message.type === "vm-state" && message.vm === vm ? [message.state] : []));
+  const run = async (vm: string) => {
+    const answer = await host.exec(vm, "root", { command: "echo here" });
+    return ((await answer.json()) as { stdout?: string }).stdout;
+  };
+
+  test("keeps its id and its VMs over a restart, and reports them to its region", async () => {
+    const vm = await host.createVm();
+    const id = host.agent.id;
+    await host.restart(() => host.edge.received.splice(0));
+    expect(host.agent.id).toBe(id);
+    await until(() => reports(vm).includes("stopped"), "the VM is reported");
+    expect(await run(vm)).toBe("here\n");
+  });
+
+  test("reports every VM anew after its feed broke", async () => {
+    const vm = await host.createVm();
+    host.edge.received.splice(0);
+    host.edge.cut();
+    await until(() => reports(vm).includes("running"), "the VM is reported again");
+  });
+
+  test("undoes at its start what was only half made when it died", async () => {
+    const vm = await host.createVm();
+    const path = join(host.stateDir, "vms", `${vm}.json`);
+    await host.restart(() => {
+      writeFileSync(path, JSON.stringify({ ...(JSON.parse(readFileSync(path, "utf8")) as object), phase: "creating" }));
+    });
+    expect([await host.driver.inspect(vm), existsSync(path)]).toEqual([null, false]);
+    expect((await host.exec(vm, "root", { command: "true" })).status).toBe(404);
+  });
+
+  test("says that a VM is missing whose machine vanished", async () => {
+    const vm = await host.createVm();
+    await host.driver.delete(vm);
+    await host.restart(() => host.edge.received.splice(0));
+    await until(() => reports(vm).includes("missing"), "the VM is reported");
+  });
+
+  test("ends what runs, stops every machine and says so before it leaves", async () => {
+    const vm = await host.createVm();
+    const call = host.exec(vm, "root", { command: "sleep 4716" });
+    await until(async () => (await run(vm)) === "here\n", "the VM answers");
+    await host.agent.close();
+    expect((await call).status).toBeGreaterThanOrEqual(400);
+    await until(() => reports(vm).at(-1) === "stopped", "the stop was reported");
+    expect(host.driver.calls.close).toBe(1);
+    await host.agent.close();
+    expect(host.driver.calls.close).toBe(1);
+  });
+
+  test("refuses a ticket from below a floor that the feed brought", async () => {
+    const vm = await host.createVm();
+    host.edge.send({ type: "floor", floor: { sub: SUBJECT, epoch: 2, at: Date.now() } });
+    await until(async () => (await host.exec(vm, "root", { command: "true" })).status === 401, "the floor took effect");
+    const answer = await host.request("GET", `/vms/${vm}`, { vm, op: "read", epoch: 2 });
+    expect(answer.status).toBe(200);
+  });
+});
+
+describe("a host agent that cannot start", () => {
+  let edge: TestEdge;
+  let dir: string;
+  beforeEach(async () => {
+    edge = await startTestEdge();
+    dir = mkdtempSync(join(tmpdir(), "postern-host-"));
+  });
+  afterEach(async () => {
+    await edge.close();
+    rmSync(dir, { recursive: true });
+  });
+
+  function start(driver: TestDriver, serviceKey: string, more: { edgeUrl?: string; signal?: AbortSignal } = {}) {
+    const keyFile = join(dir, "key");
+    writeFileSync(keyFile, serviceKey);
+    const env = { POSTERN_EDGE_URL: more.edgeUrl ?? edge.url, POSTERN_SERVICE_KEY_FILE: keyFile, POSTERN_HOST_STATE: dir };
+    return startHostAgent({
+      settings: readHostSettings(env),
+      driver,
+      log: createLog(() => undefined),
+      clock: Date.now,
+      randomBytes: platformRandomBytes,
+      ...(more.signal === undefined ? {} : { signal: more.signal }),
+    });
+  }
+
+  test("undoes what it began when its service key is refused", async () => {
+    const driver = new TestDriver(2222);
+    await expect(start(driver, "wrong")).rejects.toThrow(JoinRefused);
+    expect(driver.calls.close).toBe(1);
+  });
+
+  test("gives up and undoes what it began when it is told to while the edge is away", async () => {
+    const driver = new TestDriver(2222);
+    const stop = new AbortController();
+    const starting = start(driver, "any", { edgeUrl: "http://127.0.0.1:9", signal: stop.signal });
+    stop.abort();
+    await expect(starting).rejects.toThrow();
+    expect(driver.calls.close).toBe(1);
+  });
+
+  test("does not take another id when its own is damaged", async () => {
+    writeFileSync(join(dir, "host-id"), "nonsense");
+    await expect(start(new TestDriver(2222), "any")).rejects.toThrow("does not hold a host id");
+  });
+
+  test("names every wrong setting at once", () => {
+    const read = () => readHostSettings({ POSTERN_EDGE_URL: "nowhere", POSTERN_HOST_STATE: dir, POSTERN_HOST_CAPACITY: "-1" });
+    expect(read).toThrow(SettingsError);
+    expect(read).toThrow(/POSTERN_EDGE_URL.*POSTERN_SERVICE_KEY_FILE.*POSTERN_HOST_CAPACITY/);
+  });
+});

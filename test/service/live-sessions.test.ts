@@ -1,0 +1,120 @@
+import { createLocalJWKSet } from "jose";
+import { afterEach, expect, test, vi } from "vitest";
+import { failure, type Result, success } from "../../protocol/failures.ts";
+import { identitySubject } from "../../protocol/subjects.ts";
+import { TicketVerifier } from "../../protocol/verifier.ts";
+import { type LiveSession, LiveSessions, type RecheckTimes, type SessionChecker } from "../../service/live-sessions.ts";
+import { createLog } from "../../service/log.ts";
+
+const SUBJECT = identitySubject("a".repeat(16));
+const TIMES: RecheckTimes = { recheckDeadlineMs: 10_000, recheckRetryMs: 1_000, silentRecheckMs: 5_000 };
+
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+function open(answers: Result<number>[]): { sessions: LiveSessions; verifier: TicketVerifier; asked: () => number } {
+  vi.useFakeTimers();
+  let asked = 0;
+  const source: SessionChecker = {
+    checkSession: () => {
+      asked += 1;
+      return Promise.resolve(answers.shift() ?? failure("authority-unavailable", "down"));
+    },
+  };
+  const verifier = new TicketVerifier({
+    getKey: createLocalJWKSet({ keys: [] }),
+    issuer: "i",
+    audience: "a",
+    clock: Date.now,
+  });
+  verifier.feedHeard();
+  const sessions = new LiveSessions({ source, verifier, times: TIMES, clock: Date.now, log: createLog(() => undefined) });
+  return { sessions, verifier, asked: () => asked };
+}
+
+function session(epoch: number): LiveSession & { readonly ended: string[] } {
+  const ended: string[] = [];
+  const claims = { sub: SUBJECT, epoch, vm: "v".repeat(20), cred: "c", user: "root", op: "ssh" } as const;
+  return { claims, end: (text) => ended.push(text), ended };
+}
+
+const floor = (epoch: number) => ({ sub: SUBJECT, epoch, at: Date.now() });
+
+test("a floor at or below the session's epoch asks nothing", () => {
+  const { sessions, asked } = open([]);
+  sessions.add(session(3));
+  sessions.onFloor(floor(3));
+  expect(asked()).toBe(0);
+  sessions.close();
+});
+
+test("a floor that came between ticket and registration is caught", async () => {
+  const { sessions, verifier } = open([failure("credential-invalid", "revoked")]);
+  verifier.floors.raise(floor(2));
+  const live = session(1);
+  sessions.add(live);
+  await vi.advanceTimersByTimeAsync(0);
+  expect(live.ended).toEqual(["Your access to this VM was revoked."]);
+  sessions.close();
+});
+
+test("an answer older than the floor is asked for again", async () => {
+  const { sessions, asked } = open([success(1), success(2)]);
+  const live = session(1);
+  sessions.add(live);
+  sessions.onFloor(floor(2));
+  await vi.advanceTimersByTimeAsync(1_000);
+  expect(asked()).toBe(2);
+  await vi.advanceTimersByTimeAsync(20_000);
+  expect(live.ended).toEqual([]);
+  sessions.close();
+});
+
+test("a floor that rises during a check is checked too", async () => {
+  const { sessions } = open([success(2), failure("vm-not-found", "gone")]);
+  const live = session(1);
+  sessions.add(live);
+  sessions.onFloor(floor(2));
+  sessions.onFloor(floor(3));
+  await vi.advanceTimersByTimeAsync(1_000);
+  expect(live.ended).toEqual(["Your access to this VM was revoked."]);
+  sessions.close();
+});
+
+test("an edge out of reach is asked until the deadline, and only then is the session cut", async () => {
+  const { sessions, asked } = open([]);
+  const live = session(1);
+  sessions.add(live);
+  sessions.onFloor(floor(2));
+  await vi.advanceTimersByTimeAsync(9_999);
+  expect(live.ended).toEqual([]);
+  expect(asked()).toBeGreaterThan(5);
+  await vi.advanceTimersByTimeAsync(2);
+  expect(live.ended).toHaveLength(1);
+  sessions.close();
+});
+
+test("while the feed is fresh no session is asked about for nothing; while it is silent every one is", async () => {
+  const { sessions, verifier, asked } = open([]);
+  sessions.add(session(1));
+  sessions.add(session(1));
+  await vi.advanceTimersByTimeAsync(4_000);
+  verifier.feedHeard();
+  await vi.advanceTimersByTimeAsync(1_000);
+  expect(asked()).toBe(0);
+  await vi.advanceTimersByTimeAsync(5_000);
+  expect(asked()).toBe(2);
+  sessions.close();
+});
+
+test("a session that is gone is neither asked about nor ended", async () => {
+  const { sessions, asked } = open([]);
+  const live = session(1);
+  const forget = sessions.add(live);
+  forget();
+  sessions.onFloor(floor(2));
+  await vi.advanceTimersByTimeAsync(30_000);
+  expect([asked(), live.ended]).toEqual([0, []]);
+  sessions.close();
+});

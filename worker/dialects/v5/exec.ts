@@ -1,0 +1,52 @@
+import { z } from "zod";
+import { type Result, success } from "../../../protocol/failures.ts";
+import { execAnswer } from "../../../protocol/host-api.ts";
+import { exec } from "../../services/exec.ts";
+import { type Endpoint, vmEndpoint } from "../endpoint.ts";
+
+const execBody = z.strictObject({
+  command: z.string(),
+  /** Absent: root, in this dialect as in the other. */
+  linuxUser: z.string().nullish(),
+  timeoutMs: z.int().positive().nullish(),
+  env: z.record(z.string(), z.string()).nullish(),
+  /** What the command reads, in base64. */
+  stdin: z.base64().nullish(),
+});
+
+/** Commands (contract section 4.1). */
+export const execEndpoints: readonly Endpoint[] = [
+  vmEndpoint("exec", {
+    method: "post",
+    path: "/v5/vms/{vmId}/exec-await",
+    summary: "Run a command and wait for it to end; a null statusCode says that its time was up",
+    body: execBody,
+    linuxUser: ({ body }) => body.linuxUser ?? null,
+    answer: execAnswer,
+    handle: async (edge, authority, { body }) => {
+      const { command, timeoutMs, env, stdin } = body;
+      const answer = await exec(edge, authority, {
+        command,
+        timeoutMs: timeoutMs ?? edge.settings.EXEC_V5_TIMEOUT_MS,
+        env: env ?? {},
+        ...(typeof stdin === "string" ? { stdin } : {}),
+      });
+      return answer.ok ? streamed(answer.value) : timedOut(answer);
+    },
+  }),
+];
+
+function streamed({ body }: Response): Result<Response> {
+  return success(new Response(body, { headers: { "content-type": "application/json" } }));
+}
+
+/** To 0.2 a time-out is an answer: what the command wrote until then, and no status. */
+function timedOut(refused: Result<never>): Result<unknown> {
+  if (refused.ok || refused.failure.kind !== "exec-timed-out") return refused;
+  const { stdout, stderr } = refused.failure.details ?? {};
+  return success({ stdout: text(stdout), stderr: text(stderr), statusCode: null });
+}
+
+function text(value: unknown): string {
+  return typeof value === "string" ? value : "";
+}
