@@ -13,11 +13,14 @@ const TEST_SECRETS = {
 
 export default defineConfig({
   test: {
+    reporters: ["default", "./test/conformance/table-reporter.ts"],
     projects: [
       {
         plugins: [cloudflareTest({ wrangler: { configPath: "./wrangler.toml" }, miniflare: { bindings: TEST_SECRETS } })],
         test: {
           name: "edge",
+          testTimeout: 30_000,
+          hookTimeout: 30_000,
           include: ["test/worker/**/*.test.ts", "test/durable-objects/**/*.test.ts"],
           globalSetup: ["test/fakes/host-server.ts"],
         },

@@ -4,9 +4,24 @@ import { join } from "node:path";
 import { RunningSystem } from "../test/system/running-system.ts";
 import { edgeAuthorisedCpu } from "./edge-authorised-cpu.ts";
 import type { Benchmark, Figure } from "./figure.ts";
-import { sshDownVsDirect } from "./ssh-down-vs-direct.ts";
+import { sshConnectVsDirect } from "./ssh-connect.ts";
+import { sshEcho } from "./ssh-echo.ts";
+import { sshHostile, sshIdle } from "./ssh-memory.ts";
+import { sshDownVsDirect, sshDownVsJump, sshUpVsJump } from "./ssh-throughput.ts";
 
-const BENCHMARKS: readonly Benchmark[] = [edgeAuthorisedCpu, sshDownVsDirect];
+const BENCHMARKS: readonly Benchmark[] = [
+  edgeAuthorisedCpu,
+  sshDownVsDirect,
+  sshDownVsJump,
+  sshUpVsJump,
+  sshConnectVsDirect,
+  sshEcho,
+  sshIdle,
+  sshHostile,
+];
+
+/** What is measured is how fast it can go, not how fast it lets one credential go. */
+const UNLIMITED = { RATE_PRINCIPAL_PER_S: "0" };
 
 /** Runs the benchmarks whose id holds the first argument (all without one) against a system of their own. */
 async function main(wanted = ""): Promise<void> {
@@ -14,7 +29,7 @@ async function main(wanted = ""): Promise<void> {
   if (chosen.length === 0) throw new Error(`no benchmark's id holds "${wanted}": ${BENCHMARKS.map(({ id }) => id).join(", ")}`);
   const folder = mkdtempSync(join(tmpdir(), "postern-bench-"));
   console.error("Starting a system to measure …");
-  const system = await RunningSystem.start({ home: join(folder, "home") });
+  const system = await RunningSystem.start({ home: join(folder, "home"), env: UNLIMITED });
   try {
     const figures: Figure[] = [];
     for (const { id, against, measure } of chosen) {

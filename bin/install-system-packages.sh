@@ -30,6 +30,8 @@ readonly NEEDED_BY_TESTS=(
   expect=/usr/bin/expect
   rsync=/usr/bin/rsync
   git=/usr/bin/git
+  chromium=/usr/bin/chromium
+  inotify-tools=/usr/bin/inotifywait
 )
 
 wanted=("${NEEDED[@]}")

@@ -8,6 +8,7 @@ const USAGE = `postern <command>
   keys             make and revoke accounts' API keys and service keys
   ssh              ssh into a VM, end to end (docs/ssh-end-to-end.md)
   ssh-proxy        the same as a ProxyCommand for ssh_config
+  ssh-relay        a ProxyCommand that leads fixed host names to a gateway (docs/clients.md)
   host-keys        show and rotate the SSH forwarder's host keys
   help             this text
 `;
@@ -41,6 +42,10 @@ const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<voi
   "ssh-proxy": async (args) => {
     const { runSshProxy } = await import("./ssh/ssh-proxy.ts");
     await runSshProxy(args, process.env, { input: process.stdin, output: process.stdout });
+  },
+  "ssh-relay": async (args) => {
+    const { runSshRelay } = await import("./ssh/relay.ts");
+    await runSshRelay(args, { input: process.stdin, output: process.stdout });
   },
   "host-keys": async (args) => {
     const { runHostKeys } = await import("./host-keys.ts");

@@ -15,7 +15,8 @@ const HEAD = `# Settings
 
 Written by \`npm run docs\` from the sources, which say the same. Every one is an environment variable; those of the edge are
 wrangler vars. Times in milliseconds, sizes in bytes, unless the name says otherwise. The Worker's own are in
-[edge settings](edge-settings.md). \`npm start\` hands its environment on to the host and the forwarder.
+[edge settings](edge-settings.md). \`npm start\` hands its environment on to the host and the forwarder,
+and the settings of the edge in it to the edge.
 
 ## The edge's bindings
 

@@ -4,13 +4,18 @@ import type { Env } from "./env.ts";
 import { StoredObject } from "./stored-object.ts";
 import { settlesWithin } from "./time-limit.ts";
 
-const SCHEMA: readonly string[] = ["CREATE TABLE request (record TEXT NOT NULL, task TEXT, attempts INTEGER NOT NULL, result TEXT)"];
+const SCHEMA: readonly string[] = [
+  "CREATE TABLE request (record TEXT NOT NULL, task TEXT, attempts INTEGER NOT NULL, result TEXT)",
+];
 
 type Row = { record: string; task: string | null; attempts: number; result: string | null };
 
 const NOT_FOUND = failure("background-request-not-found", "There is no such request in the background.");
 
-const LOST = failure("authority-unavailable", "Nobody knows what became of this request: it was interrupted. Look, then try again.");
+const LOST = failure(
+  "authority-unavailable",
+  "Nobody knows what became of this request: it was interrupted. Look, then try again.",
+);
 
 /**
  * One request that goes on in the background. Its task runs in an alarm, which the platform repeats if the object dies on the

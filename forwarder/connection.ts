@@ -1,5 +1,5 @@
 import type ssh2 from "ssh2";
-import type { RandomBytes } from "../protocol/bytes.ts";
+import type { Clock, RandomBytes } from "../protocol/bytes.ts";
 import type { Result } from "../protocol/failures.ts";
 import { generateSshKeyPair } from "../service/ssh-keys.ts";
 import type { Admission } from "./admission.ts";
@@ -15,18 +15,22 @@ import {
   debugMessage,
   disconnectMessage,
   globalRequestName,
+  ignoreMessage,
 } from "./ssh-messages.ts";
-import { proofContext } from "./ssh2-handshake.ts";
+import { proofContext, rekey } from "./ssh2-handshake.ts";
 import { loginToVm } from "./target.ts";
 import { printable } from "./text.ts";
 import { openTunnel, type Tunnel } from "./tunnel.ts";
+import { Upkeep, type UpkeepLimits } from "./upkeep.ts";
 
 export interface ClientConnectionOptions extends ConnectionOptions {
   readonly ssh: ssh2.Connection;
   readonly maxAttempts: number;
   readonly hostKeys: HostKeyRing;
   readonly spliceLimits: SpliceLimits;
+  readonly upkeepLimits: UpkeepLimits;
   readonly randomBytes: RandomBytes;
+  readonly clock: Clock;
 }
 
 /** A client asks once, for the keys it has not seen; each signature costs the forwarder more than the question cost it. */
@@ -44,6 +48,7 @@ export class ClientConnection implements Connection {
   readonly #client: PacketLeg;
   readonly #splice: Splice;
   readonly #attempts: LoginAttempts;
+  readonly #upkeep: Upkeep;
   readonly #over = new AbortController();
   #target: PacketLeg | null = null;
   #admission: Admission | null = null;
@@ -57,6 +62,11 @@ export class ClientConnection implements Connection {
     const { ssh, socket, admitter, address, metrics, log } = options;
     this.#client = attachLeg(ssh, socket, (payload) => this.#fromClient(payload));
     this.#splice = new Splice(this.#client, options.spliceLimits);
+    this.#upkeep = new Upkeep(
+      options.upkeepLimits,
+      { rekey: () => this.#rekey(), keepAlive: () => this.#keepAlive() },
+      options.clock,
+    );
     this.#attempts = new LoginAttempts(async (login, secret) => {
       const caller = { login: { vmId: login.vmId, linuxUser: login.linuxUser }, address };
       const admitted = await admitter.admit(caller, secret, this.#over.signal);
@@ -140,6 +150,7 @@ export class ClientConnection implements Connection {
     this.#options.log.info("logged in", { vm, user, sub, credential: cred, ticket: jti });
     this.#options.onLogin();
     this.#client.send(this.#options.hostKeys.announcement);
+    this.#startUpkeep();
     const { sessions, id, address } = this.#options;
     this.#forget = sessions.add({ id, claims: admission.claims, address, end: (text) => this.end(text) });
     this.#admission = null;
@@ -173,7 +184,7 @@ export class ClientConnection implements Connection {
         this.#target = leg;
         this.#splice.join(leg);
       },
-      onPacket: (payload) => this.#splice.fromTarget(payload),
+      onPacket: (payload) => this.#fromVm(payload),
       onClose: (reason) => this.#lostVm(reason),
     });
     if (!target.ok) this.#refuse(target);
@@ -195,7 +206,33 @@ export class ClientConnection implements Connection {
   #fromClient(payload: Uint8Array): void {
     if (!this.#loggedIn) this.end("Log in first.", DISCONNECT_REASON.PROTOCOL_ERROR);
     else if (globalRequestName(payload) === PROVE_HOST_KEYS) this.#proveHostKeys(payload);
-    else this.#splice.fromClient(payload);
+    else {
+      this.#options.metrics.bytesUp += payload.length;
+      this.#splice.fromClient(payload);
+      this.#upkeep.received(payload.length);
+    }
+  }
+
+  #fromVm(payload: Uint8Array): void {
+    this.#options.metrics.bytesDown += payload.length;
+    this.#splice.fromTarget(payload);
+    this.#upkeep.sent(payload.length);
+  }
+
+  #startUpkeep(): void {
+    const { rekeyMs, keepaliveMs } = this.#options.upkeepLimits;
+    const timer = setInterval(() => this.#upkeep.tick(), Math.min(rekeyMs, keepaliveMs) / 2);
+    this.#over.signal.addEventListener("abort", () => clearInterval(timer));
+  }
+
+  #rekey(): void {
+    if (this.#over.signal.aborted) return;
+    this.#options.metrics.rekeys();
+    rekey(this.#options.ssh);
+  }
+
+  #keepAlive(): void {
+    this.#client.send(ignoreMessage());
   }
 
   #proveHostKeys(request: Uint8Array): void {

@@ -81,8 +81,13 @@ export class EndToEndConnection implements Connection {
     tunnel.on("close", () => socket.end());
     socket.write(`${READY_KEYWORD} ${opened.value.hostKey}\n`);
     tunnel.write(opening.rest);
-    socket.on("data", (chunk: Buffer) => metrics.bytes({ direction: "up" }, chunk.length)).pipe(tunnel);
-    tunnel.on("data", (chunk: Buffer) => metrics.bytes({ direction: "down" }, chunk.length)).pipe(socket);
+    socket.on("data", (chunk: Buffer) => {
+      metrics.bytesUp += chunk.length;
+    });
+    tunnel.on("data", (chunk: Buffer) => {
+      metrics.bytesDown += chunk.length;
+    });
+    socket.pipe(tunnel).pipe(socket);
   }
 
   #begin(claims: AdmittedClaims): void {

@@ -9,13 +9,17 @@ export class ForwarderMetrics {
   readonly logins = this.registry.counter("postern_ssh_logins_total", "Login decisions.");
   /** `outcome`: `ok` or a failure kind. */
   readonly tunnels = this.registry.counter("postern_ssh_tunnels_total", "Tunnels to hosts that were asked for.");
-  /** `direction`: `up` (to the VM) or `down`. */
-  readonly bytes = this.registry.counter("postern_ssh_bytes_total", "Bytes of payload copied.");
   readonly rekeys = this.registry.counter("postern_ssh_rekeys_total", "Key exchanges that the forwarder began.");
+
+  /** Bytes of payload copied to VMs and to clients. Plain numbers: they change with every packet. */
+  bytesUp = 0;
+  bytesDown = 0;
 
   constructor(live: { readonly connections: () => number; readonly sessions: () => number }) {
     this.registry.observe("postern_ssh_connections", "Connections held now, logged in or not.", live.connections);
     this.registry.observe("postern_ssh_sessions", "Logged-in connections held now.", live.sessions);
+    this.registry.observe("postern_ssh_bytes_up_total", "Bytes copied to VMs.", () => this.bytesUp, "counter");
+    this.registry.observe("postern_ssh_bytes_down_total", "Bytes copied to clients.", () => this.bytesDown, "counter");
     this.registry.observe("process_resident_memory_bytes", "Resident memory.", () => process.memoryUsage.rss());
     const cpuSeconds = () => {
       const { user, system } = process.cpuUsage();

@@ -1,35 +1,37 @@
 import { platformRandomBytes } from "../protocol/bytes.ts";
 import { processLog } from "../service/log.ts";
-import { readSecretFile } from "../service/settings.ts";
-import { openForwarderState } from "./host-keys.ts";
+import { readSecretFile, SettingsError } from "../service/settings.ts";
+import { type ForwarderState, openForwarderState } from "./host-keys.ts";
 import { type Forwarder, startForwarder } from "./server.ts";
-import { readForwarderSettings } from "./settings.ts";
+import { type ForwarderSettings, readForwarderSettings } from "./settings.ts";
+import { Workers } from "./workers.ts";
 
 const VERSION = "0.1.0";
 
 /**
  * Runs a forwarder until SIGTERM or SIGINT, then drains and resolves; a second signal cuts live sessions at once. When it
- * accepts logins it prints one line of JSON on standard output: `{"ready":true,"address":...,"port":...,"hostKeys":[...],"nextHostKeys":[...]}`.
+ * accepts logins it prints one line of JSON on standard output:
+ * `{"ready":true,"address":...,"port":...,"metricsPort":...,"hostKeys":[...],"nextHostKeys":[...]}`.
  * Rejects with `SettingsError`, `JoinRefused` or a broken state folder.
  */
 export async function runForwarder(env: NodeJS.ProcessEnv): Promise<void> {
   const settings = readForwarderSettings(env);
+  const state = await openForwarderState(settings.POSTERN_FORWARDER_STATE, platformRandomBytes);
+  const { POSTERN_FORWARDER_WORKERS: workers, POSTERN_SSH_LISTEN: listen } = settings;
+  if (workers === 1) return runOne(settings, state);
+  if (listen.port === 0) throw new SettingsError("POSTERN_FORWARDER_WORKERS: several processes need a port that is named");
+  return runSeveral(env, workers);
+}
+
+async function runOne(settings: ForwarderSettings, state: ForwarderState): Promise<void> {
   const log = processLog("forwarder");
   const joining = new AbortController();
   let forwarder: Forwarder | null = null;
-  const stopped = new Promise<void>((resolve, reject) => {
-    let signals = 0;
-    const stop = () => {
-      signals += 1;
-      log.info("stopping", { drain: signals === 1 });
-      joining.abort();
-      if (forwarder === null) resolve();
-      else forwarder.stop(signals === 1 ? undefined : 0).then(resolve, reject);
-    };
-    process.on("SIGTERM", stop);
-    process.on("SIGINT", stop);
+  const stopped = onSignals(async (first) => {
+    log.info("stopping", { drain: first });
+    joining.abort();
+    await forwarder?.stop(first ? undefined : 0);
   });
-  const state = await openForwarderState(settings.POSTERN_FORWARDER_STATE, platformRandomBytes);
   try {
     forwarder = await startForwarder({
       settings,
@@ -46,8 +48,33 @@ export async function runForwarder(env: NodeJS.ProcessEnv): Promise<void> {
     if (joining.signal.aborted) return;
     throw error;
   }
-  const { address, port } = forwarder;
+  const { address, port, metricsPort } = forwarder;
   const { publicHostKeys: hostKeys, nextPublicHostKeys: nextHostKeys } = state;
-  process.stdout.write(`${JSON.stringify({ ready: true, address, port, hostKeys, nextHostKeys })}\n`);
+  process.stdout.write(`${JSON.stringify({ ready: true, address, port, metricsPort, hostKeys, nextHostKeys })}\n`);
   await stopped;
+}
+
+async function runSeveral(env: NodeJS.ProcessEnv, count: number): Promise<void> {
+  const workers = new Workers(env, processLog("forwarder-workers"));
+  const stopped = onSignals(() => workers.stop("SIGTERM"));
+  try {
+    process.stdout.write(`${await workers.start(count)}\n`);
+  } catch (error) {
+    await workers.stop("SIGTERM");
+    throw error;
+  }
+  await stopped;
+}
+
+/** Resolves when `stop` has, which every SIGTERM and SIGINT calls. */
+function onSignals(stop: (first: boolean) => Promise<void>): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let first = true;
+    const handle = () => {
+      stop(first).then(resolve, reject);
+      first = false;
+    };
+    process.on("SIGTERM", handle);
+    process.on("SIGINT", handle);
+  });
 }

@@ -4,9 +4,11 @@ import { plainAddress } from "./limits.ts";
 /** A list of networks in CIDR form, such as `10.0.0.0/8,fd00::/8`. */
 export class Networks {
   readonly #list = new BlockList();
+  readonly #text: string;
 
   /** Throws a `RangeError` that names a part that is no network. */
   constructor(text: string) {
+    this.#text = text;
     for (const part of text.split(",").map((piece) => piece.trim())) {
       if (part !== "") this.#add(part);
     }
@@ -16,6 +18,10 @@ export class Networks {
     const plain = plainAddress(address);
     const version = isIP(plain);
     return version !== 0 && this.#list.check(plain, version === 6 ? "ipv6" : "ipv4");
+  }
+
+  toString(): string {
+    return this.#text === "" ? "none" : this.#text;
   }
 
   #add(part: string): void {

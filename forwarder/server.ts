@@ -14,6 +14,7 @@ import { ForwarderMetrics } from "./forwarder-metrics.ts";
 import { HostKeyRing } from "./host-key-proof.ts";
 import type { ForwarderState } from "./host-keys.ts";
 import { ConnectionGate } from "./limits.ts";
+import { type MetricsServer, serveMetrics } from "./metrics-server.ts";
 import { socketOf } from "./packet-leg.ts";
 import { SessionRegister, type SessionsMessage } from "./session-register.ts";
 import type { ForwarderSettings } from "./settings.ts";
@@ -41,6 +42,8 @@ export interface ForwarderOptions {
 export interface Forwarder {
   readonly address: string;
   readonly port: number;
+  /** Where metrics are served; null when they are not. */
+  readonly metricsPort: number | null;
   /** Stops accepting, lets live sessions go on for `drainMs` (the setting by default), then ends them and leaves the region. */
   stop(drainMs?: number): Promise<void>;
 }
@@ -113,6 +116,7 @@ class Door {
   readonly #visitors = new Map<Socket, Visitor>();
   readonly #listener: Server;
   readonly #services: VisitorServices;
+  #metrics: MetricsServer | null = null;
   #stopping = false;
 
   constructor(options: ForwarderOptions, parts: DoorParts) {
@@ -139,6 +143,7 @@ class Door {
       hostKeys: new HostKeyRing([...state.hostKeys, ...state.nextHostKeys]),
       metrics: new ForwarderMetrics({ connections: () => this.#gate.connections, sessions: () => parts.sessions.size }),
       randomBytes,
+      clock: options.clock,
       log,
     };
     this.#listener = createServer(
@@ -148,13 +153,15 @@ class Door {
   }
 
   async open(): Promise<Forwarder> {
-    const { address, port } = this.#options.settings.POSTERN_SSH_LISTEN;
-    this.#listener.listen({ port, ...(address === "" ? {} : { host: address }) });
+    const { POSTERN_SSH_LISTEN, POSTERN_SSH_REUSE_PORT: reusePort } = this.#options.settings;
+    const { address, port } = POSTERN_SSH_LISTEN;
+    const metricsPort = await this.#openMetrics();
+    this.#listener.listen({ port, reusePort, ...(address === "" ? {} : { host: address }) });
     await once(this.#listener, "listening");
     this.#listener.on("error", (error) => this.#options.log.error("listener failed", { error: error.message }));
     const bound = this.#listener.address();
     if (bound === null || typeof bound === "string") throw new Error("the listener has no address");
-    return { address: bound.address, port: bound.port, stop: (drainMs) => this.stop(drainMs) };
+    return { address: bound.address, port: bound.port, metricsPort, stop: (drainMs) => this.stop(drainMs) };
   }
 
   async stop(drainMs = this.#options.settings.POSTERN_DRAIN_MS): Promise<void> {
@@ -170,9 +177,18 @@ class Door {
     for (const visitor of this.#visitors.values()) visitor.end(RESTARTING);
     await this.#emptied(this.#options.settings.POSTERN_CLOSE_LINGER_MS);
     for (const socket of this.#visitors.keys()) socket.destroy();
+    this.#metrics?.close();
     this.#services.sessions.stop();
     this.#live.close();
     this.#membership.close();
+  }
+
+  async #openMetrics(): Promise<number | null> {
+    const { POSTERN_METRICS_LISTEN: listen, POSTERN_FORWARDER_WORKER: worker } = this.#options.settings;
+    if (listen === undefined) return null;
+    const port = listen.port === 0 ? 0 : listen.port + worker;
+    this.#metrics = await serveMetrics({ ...listen, port }, this.#services.metrics.registry);
+    return this.#metrics.port;
   }
 
   #sshServer(): ssh2.Server {

@@ -30,6 +30,17 @@ export const forwarderSettings = z.object({
   POSTERN_FORWARDER_STATE: z.string(),
   /** `address:port` to listen on; an empty address means every one, port 0 any free one. */
   POSTERN_SSH_LISTEN: listenAddress.prefault("127.0.0.1:2222"),
+  /** Processes that share the port, each with limits of its own; more than 1 needs a port that is named. */
+  POSTERN_FORWARDER_WORKERS: wholeNumber(1, 1),
+  /** Which of them this process is; set by the first process for the others. */
+  POSTERN_FORWARDER_WORKER: wholeNumber(0),
+  /** 1: another process of the same user may listen on the same port, so that a new one can start before this one stops. */
+  POSTERN_SSH_REUSE_PORT: z
+    .enum(["0", "1"])
+    .default("0")
+    .transform((flag) => flag === "1"),
+  /** `address:port` of Prometheus metrics at `/metrics`; off without it. A worker adds its number to the port. */
+  POSTERN_METRICS_LISTEN: listenAddress.optional(),
   /** Networks of load balancers that put a PROXY protocol v2 header in front of every connection; nobody else may. */
   POSTERN_SSH_PROXIES: networks.prefault(""),
   /** From accept to a finished login, slow identification strings and key exchange included. */
@@ -65,6 +76,12 @@ export const forwarderSettings = z.object({
         .min(1),
     )
     .prefault("aes128-gcm@openssh.com,aes256-gcm@openssh.com"),
+  /** Bytes in both directions after which a client's connection gets new keys (RFC 4253 section 9). */
+  POSTERN_SSH_REKEY_BYTES: wholeNumber(1_073_741_824, 1_048_576),
+  /** Time after which it does. */
+  POSTERN_SSH_REKEY_MS: wholeNumber(3_600_000, 1_000),
+  /** How long nothing goes to a client before it is sent a message to ignore, for whatever is in between. */
+  POSTERN_SSH_KEEPALIVE_MS: wholeNumber(60_000, 100),
   /** Between TCP keepalive probes, so that a vanished client or host is noticed. */
   POSTERN_TCP_KEEPALIVE_MS: wholeNumber(30_000, 1_000),
   /** Longest wait for the edge's answer. Must stay under the login grace. */
@@ -78,7 +95,7 @@ export const forwarderSettings = z.object({
   /** Client bytes held while the VM wakes; beyond it the client's socket is paused. */
   POSTERN_WAKE_QUEUE_BYTES: wholeNumber(1_048_576, 1),
   /** Unsent bytes to one side at which the other side's socket is paused. */
-  POSTERN_SPLICE_HIGH_WATER_BYTES: wholeNumber(4_194_304, 1),
+  POSTERN_SPLICE_HIGH_WATER_BYTES: wholeNumber(1_048_576, 1),
   /** How long a closing connection may take to hand over its last bytes. */
   POSTERN_CLOSE_LINGER_MS: wholeNumber(3_000, 1),
   /** How long changes of sessions are gathered before the region is told. */

@@ -1,7 +1,7 @@
 import { GlobalReplies } from "./global-replies.ts";
 import { ANNOUNCE_HOST_KEYS } from "./host-key-proof.ts";
 import type { PacketLeg } from "./packet-leg.ts";
-import { globalRequestName, isGlobalReply, refuseChannel, wantsGlobalReply } from "./ssh-messages.ts";
+import { boundPacketSize, globalRequestName, isGlobalReply, refuseChannel, wantsGlobalReply } from "./ssh-messages.ts";
 
 /** Bounds of a splice, in bytes; see the settings of the same names. */
 export interface SpliceLimits {
@@ -61,7 +61,7 @@ export class Splice {
   /** The VM is there: sends on what waited. */
   join(target: PacketLeg): void {
     this.#target = target;
-    for (const payload of this.#queue) target.send(payload);
+    for (const payload of this.#queue) target.send(boundPacketSize(payload));
     this.#queue = [];
     this.#queuedBytes = 0;
     target.onceSent(() => this.#client.resume());
@@ -81,7 +81,7 @@ export class Splice {
   }
 
   #copy(payload: Uint8Array, from: PacketLeg, to: PacketLeg): void {
-    to.send(payload);
+    to.send(boundPacketSize(payload));
     if (to.unsentBytes <= this.#limits.highWaterBytes || this.#paused.has(from)) return;
     this.#paused.add(from);
     from.pause();

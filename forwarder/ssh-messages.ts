@@ -3,6 +3,7 @@ import { string, uint32 } from "./ssh-wire.ts";
 /** SSH message payloads that the forwarder itself writes or looks into (RFC 4250 section 4.1). Everything else is only copied. */
 export const SSH_MESSAGE = {
   DISCONNECT: 1,
+  IGNORE: 2,
   DEBUG: 4,
   USERAUTH_BANNER: 53,
   GLOBAL_REQUEST: 80,
@@ -42,6 +43,11 @@ export function disconnectMessage(reason: DisconnectReason, text: string): Buffe
   return Buffer.concat([Buffer.of(SSH_MESSAGE.DISCONNECT), uint32(reason), string(text), string("")]);
 }
 
+/** RFC 4253 section 11.2. */
+export function ignoreMessage(): Buffer {
+  return Buffer.concat([Buffer.of(SSH_MESSAGE.IGNORE), string("")]);
+}
+
 /** RFC 4253 section 11.3, marked for display. */
 export function debugMessage(text: string): Buffer {
   return Buffer.concat([Buffer.of(SSH_MESSAGE.DEBUG, 1), string(text), string("")]);
@@ -61,6 +67,28 @@ export function globalRequestName(payload: Uint8Array): string | null {
 export function wantsGlobalReply(payload: Uint8Array): boolean {
   const name = globalRequestName(payload);
   return name !== null && payload[5 + name.length] !== 0 && payload.length > 5 + name.length;
+}
+
+/**
+ * Bounds the packets that a side may be sent (RFC 4254 section 5.1): some clients allow far more than `ssh2` reads
+ * (35,000 bytes). Any message but an opening or its confirmation comes back as it is.
+ */
+export function boundPacketSize(payload: Uint8Array): Uint8Array {
+  const at = packetSizeOffset(payload);
+  if (at === null || payload.length < at + 4) return payload;
+  const bytes = Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength);
+  if (bytes.readUInt32BE(at) <= PACKET_SIZE) return payload;
+  const bounded = Buffer.from(bytes);
+  bounded.writeUInt32BE(PACKET_SIZE, at);
+  return bounded;
+}
+
+/** Where the maximum packet size is: after the numbers of the channel's ends and the window. */
+function packetSizeOffset(payload: Uint8Array): number | null {
+  if (payload[0] === SSH_MESSAGE.CHANNEL_OPEN_CONFIRMATION) return 13;
+  if (payload[0] !== SSH_MESSAGE.CHANNEL_OPEN) return null;
+  const type = readName(payload);
+  return type === null ? null : 13 + type.length;
 }
 
 /** Whether this is the reply to a global request. */

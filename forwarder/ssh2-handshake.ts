@@ -40,7 +40,6 @@ interface PrivateProtocol {
   _hostKeys: Readonly<Record<string, PrivateHostKey>>;
   readonly _kex: PrivateKex | undefined;
   readonly _kexinit: Buffer | undefined;
-  readonly _strictMode: boolean | undefined;
   rekey(): void;
 }
 
@@ -49,11 +48,6 @@ export function proofContext(connection: object): ProofContext {
   const kex = readProtocol(connection)._kex;
   if (!Buffer.isBuffer(kex?.sessionID) || typeof kex.negotiated.serverHostKey !== "string") throw new Ssh2Moved(MOVED);
   return { sessionId: kex.sessionID, hostKeyAlgorithm: kex.negotiated.serverHostKey };
-}
-
-/** Whether both sides do strict key exchange (OpenSSH's PROTOCOL, section 1.10). Only after the first key exchange. */
-export function isStrict(connection: object): boolean {
-  return readProtocol(connection)._strictMode === true;
 }
 
 /** Begins a key exchange unless one is under way (RFC 4253 section 9). */
@@ -154,7 +148,7 @@ function readProtocol(connection: object): PrivateProtocol {
 function isProtocol(value: unknown): value is PrivateProtocol {
   if (typeof value !== "object" || value === null) return false;
   const offer: unknown = Reflect.get(value, "_offer");
-  const known = ["_hostKeys", "_kex", "_kexinit", "_strictMode"].every((name) => name in value);
+  const known = ["_hostKeys", "_kex", "_kexinit"].every((name) => name in value);
   return (
     known && typeof Reflect.get(value, "rekey") === "function" && typeof offer === "object" && offer !== null && "lists" in offer
   );

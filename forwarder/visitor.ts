@@ -1,6 +1,6 @@
 import type { Socket } from "node:net";
 import type ssh2 from "ssh2";
-import type { RandomBytes } from "../protocol/bytes.ts";
+import type { Clock, RandomBytes } from "../protocol/bytes.ts";
 import { newObjectName } from "../protocol/ids.ts";
 import type { Log } from "../service/log.ts";
 import type { Admitter } from "./admission.ts";
@@ -26,6 +26,7 @@ export interface VisitorServices {
   readonly hostKeys: HostKeyRing;
   readonly metrics: ForwarderMetrics;
   readonly randomBytes: RandomBytes;
+  readonly clock: Clock;
   readonly log: Log;
 }
 
@@ -72,12 +73,18 @@ export class Visitor {
 
   /** The SSH server has heard an identification from it. */
   identified(ssh: ssh2.Connection): void {
-    const { settings, hostKeys, randomBytes } = this.#services;
+    const { settings, hostKeys, randomBytes, clock } = this.#services;
     this.#connection = new ClientConnection({
       ...this.#common(),
       ssh,
       hostKeys,
       randomBytes,
+      clock,
+      upkeepLimits: {
+        rekeyBytes: settings.POSTERN_SSH_REKEY_BYTES,
+        rekeyMs: settings.POSTERN_SSH_REKEY_MS,
+        keepaliveMs: settings.POSTERN_SSH_KEEPALIVE_MS,
+      },
       maxAttempts: settings.POSTERN_SSH_MAX_ATTEMPTS,
       spliceLimits: {
         wakeQueueBytes: settings.POSTERN_WAKE_QUEUE_BYTES,

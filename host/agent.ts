@@ -118,7 +118,11 @@ async function start(options: HostAgentOptions, closers: Closer[], closeAll: () 
   });
   closers.push(() => terminals.shutDown());
   const exec = new Exec(accounts, execLimits(settings), randomBytes);
-  const files = new Files(accounts, exec, { maxBytes: settings.POSTERN_FILE_BYTES, randomBytes });
+  const files = new Files(accounts, exec, {
+    maxBytes: settings.POSTERN_FILE_BYTES,
+    idleMs: settings.POSTERN_BODY_IDLE_MS,
+    randomBytes,
+  });
   const idle = new IdleWatch(clock, { tunnelBytes: settings.POSTERN_IDLE_TUNNEL_BYTES });
   const snapshots = new Snapshots({ stateDir: settings.POSTERN_HOST_STATE, driver, clock, log });
   const machines = new Machines({
@@ -280,6 +284,7 @@ function uploadLimits(settings: HostSettings) {
   return {
     maxBytes: settings.POSTERN_FILE_BYTES,
     chunkBytes: settings.POSTERN_UPLOAD_CHUNK_BYTES,
+    idleMs: settings.POSTERN_BODY_IDLE_MS,
     perVm: settings.POSTERN_VM_UPLOADS,
     keepMs: settings.POSTERN_UPLOAD_KEEP_MS,
   };

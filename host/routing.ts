@@ -61,7 +61,8 @@ export function readQuery<Schema extends z.ZodType>(context: HostContext, schema
   return checked(schema, context.req.query(), "query");
 }
 
-function checked<Schema extends z.ZodType>(schema: Schema, value: unknown, whole: string): Result<z.infer<Schema>> {
+/** Checks what came in; `bad-request` names the member that is wrong, or the whole by `whole`. */
+export function checked<Schema extends z.ZodType>(schema: Schema, value: unknown, whole: string): Result<z.infer<Schema>> {
   const read = schema.safeParse(value);
   if (read.success) return { ok: true, value: read.data };
   const issue = read.error.issues[0];

@@ -2,7 +2,7 @@ import { Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import { failure, type Result } from "../protocol/failures.ts";
 import { TRACE_HEADER } from "../protocol/headers.ts";
-import { createMachine, execRequest, type MachineStatus, terminalClose } from "../protocol/host-api.ts";
+import { createMachine, execRequest, type MachineStatus } from "../protocol/host-api.ts";
 import type { Log } from "../service/log.ts";
 import { failureAnswer } from "./answers.ts";
 import type { Exec } from "./exec.ts";
@@ -14,14 +14,13 @@ import { type MachineParts, mountMachineChanges } from "./machine-routes.ts";
 import type { Machines } from "./machines.ts";
 import { guardedBy, type HostContext, type HostEnv, readJson } from "./routing.ts";
 import { mountServices, type ServiceParts } from "./service-routes.ts";
-import type { Terminals } from "./terminals/terminals.ts";
+import { mountTerminals, type TerminalParts } from "./terminals/routes.ts";
 import { traceOf } from "./trace.ts";
 
-export interface HostParts extends FileParts, JobParts, MachineParts, ServiceParts {
+export interface HostParts extends FileParts, JobParts, MachineParts, ServiceParts, TerminalParts {
   readonly gate: Gate;
   readonly machines: Machines;
   readonly exec: Exec;
-  readonly terminals: Terminals;
   readonly idle: IdleWatch;
   /** Largest JSON body, in bytes. */
   readonly jsonBytes: number;
@@ -30,7 +29,7 @@ export interface HostParts extends FileParts, JobParts, MachineParts, ServicePar
 
 /** The host's HTTP routes, as the table in `protocol/host-api.ts` has them; `CONNECT` is `Tunnels`' part, WebSockets are `TerminalUpgrades`'. */
 export function createHostApp(parts: HostParts): Hono<HostEnv> {
-  const { machines, exec, terminals } = parts;
+  const { machines, exec } = parts;
   const app = new Hono<HostEnv>();
   const guarded = guardedBy(parts.gate, (vmId) => parts.idle.begin(vmId));
   const jsonLimit = bodyLimit({
@@ -103,24 +102,7 @@ export function createHostApp(parts: HostParts): Hono<HostEnv> {
   mountMachineChanges(app, { guarded, jsonLimit }, parts);
   mountJobs(app, { guarded, jsonLimit }, parts);
   mountServices(app, { guarded, jsonLimit }, parts);
-  app.get(
-    "/vms/:vm/terminals",
-    guarded("terminal", async (context, vmId, { linuxUser }) => {
-      const machine = machines.find(vmId);
-      return machine.ok ? context.json(terminals.list(machine.value, linuxUser)) : failureAnswer(machine.failure);
-    }),
-  );
-  app.delete(
-    "/vms/:vm/terminals/:id",
-    guarded("terminal", async (context, vmId, { linuxUser }) => {
-      const machine = machines.find(vmId);
-      if (!machine.ok) return failureAnswer(machine.failure);
-      const asked = terminalClose.safeParse(context.req.query());
-      if (!asked.success) return failureAnswer(failure("bad-request", "dialect is v1 or v5.", { path: "dialect" }).failure);
-      const closed = await terminals.close(machine.value, linuxUser, context.req.param("id") ?? "", asked.data.dialect);
-      return closed.ok ? context.json(closed.value) : failureAnswer(closed.failure);
-    }),
-  );
+  mountTerminals(app, { guarded, jsonLimit }, parts);
   app.notFound(() => failureAnswer(failure("route-not-found", "The host has no such route.").failure));
   app.onError((error, context) => {
     context.get("log").error("request failed", { error: error.message, stack: error.stack });

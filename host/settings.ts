@@ -105,6 +105,8 @@ export const hostEnvironment = z.object({
   POSTERN_HOST_JSON_BYTES: wholeNumber(4 * MIB, 1),
   /** Largest file that may be written. */
   POSTERN_FILE_BYTES: wholeNumber(16 * 1024 * MIB, 1),
+  /** How long a file's bytes may stop arriving while it is written. */
+  POSTERN_BODY_IDLE_MS: wholeNumber(20_000, 1),
   /** Largest piece of a file that comes in pieces. */
   POSTERN_UPLOAD_CHUNK_BYTES: wholeNumber(256 * MIB, 1),
   /** Unfinished uploads in pieces of one VM. */
@@ -117,8 +119,8 @@ export const hostEnvironment = z.object({
   POSTERN_VM_WATCHES: wholeNumber(16, 1),
   /** Longest wait until a directory and all below it are watched. */
   POSTERN_WATCH_START_MS: wholeNumber(30_000, 1),
-  /** Longest silence of a watch, so that whoever went away is noticed. */
-  POSTERN_WATCH_PING_MS: wholeNumber(30_000, 1),
+  /** Longest silence of a watch. The edge notices that a caller went away when it has something to send, the second time. */
+  POSTERN_WATCH_PING_MS: wholeNumber(5_000, 1),
   /** Time for a request's headers to arrive. */
   POSTERN_HEADERS_TIMEOUT_MS: wholeNumber(10_000, 1),
   /** Time for a whole request to arrive, large uploads included. */

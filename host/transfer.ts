@@ -59,6 +59,9 @@ async function readPart(sftp: Sftp, handle: Buffer, position: number, length: nu
   return Buffer.concat([chunk, await readPart(sftp, handle, position + chunk.length, length - chunk.length)]);
 }
 
+/** Whoever sends the content has stopped sending. */
+export class SourceStalled extends Error {}
+
 /** Where the bytes of a source go. */
 export interface WriteOptions {
   /** Of the first byte that is written. */
@@ -67,6 +70,8 @@ export interface WriteOptions {
   readonly skip: number;
   /** Most bytes that the source may have. */
   readonly maxBytes: number;
+  /** Longest wait for more of them, in milliseconds. */
+  readonly idleMs: number;
   /** Told of everything that the guest has taken, in order and without gaps. */
   readonly onWritten: (chunk: Buffer) => void;
 }
@@ -77,8 +82,8 @@ interface Write {
 }
 
 /**
- * Writes a source into an open file. Throws `SourceBroke` if it breaks off, `TooManyBytes` when it has too many, or the SFTP
- * error of a write; what was under way is awaited first, so `onWritten` is not called afterwards.
+ * Writes a source into an open file. Throws `SourceBroke` if it breaks off, `SourceStalled` if nothing more comes,
+ * `TooManyBytes` when it has too many, or the SFTP error of a write; what was under way is awaited first, so `onWritten` is not called afterwards.
  */
 export async function writeAll(sftp: Sftp, handle: Buffer, source: Readable, options: WriteOptions): Promise<void> {
   const underway: Write[] = [];
@@ -92,7 +97,7 @@ export async function writeAll(sftp: Sftp, handle: Buffer, source: Readable, opt
   };
   let broken: unknown;
   try {
-    for await (const piece of unbroken(source)) {
+    for await (const piece of unbroken(source, options.idleMs)) {
       taken += piece.length;
       if (taken > options.maxBytes) throw new TooManyBytes(`more than ${options.maxBytes} bytes`);
       const chunk = piece.subarray(skip);
@@ -111,10 +116,26 @@ export async function writeAll(sftp: Sftp, handle: Buffer, source: Readable, opt
   if (broken !== undefined) throw broken;
 }
 
-async function* unbroken(source: Readable): AsyncGenerator<Buffer> {
+async function* unbroken(source: Readable, idleMs: number): AsyncGenerator<Buffer> {
+  const pieces: AsyncIterator<Buffer> = source.iterator({ destroyOnReturn: false });
+  for (;;) {
+    const { done, value } = await within(pieces.next(), idleMs);
+    if (done) return;
+    yield value;
+  }
+}
+
+async function within<T>(piece: Promise<T>, idleMs: number): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const stalled = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(new SourceStalled("the source stalled")), idleMs);
+  });
   try {
-    for await (const chunk of source.iterator({ destroyOnReturn: false })) yield chunk;
+    return await Promise.race([piece, stalled]);
   } catch (error) {
+    if (error instanceof SourceStalled) throw error;
     throw new SourceBroke("the source broke off", { cause: error });
+  } finally {
+    clearTimeout(timer);
   }
 }

@@ -5,11 +5,13 @@ import { failure, type Result, success } from "../protocol/failures.ts";
 import type { FileWish } from "../protocol/host-api.ts";
 import { type Sftp, sftpFailure } from "./sftp.ts";
 import { place, stage } from "./staging.ts";
-import { SourceBroke, TooManyBytes, writeAll } from "./transfer.ts";
+import { SourceBroke, SourceStalled, TooManyBytes, writeAll } from "./transfer.ts";
 
 export interface UploadLimits {
   /** Largest file, in bytes. */
   readonly maxBytes: number;
+  /** How long its bytes may stop arriving, in milliseconds. */
+  readonly idleMs: number;
   readonly randomBytes: RandomBytes;
 }
 
@@ -45,6 +47,7 @@ export function wrongContent(path: string): Result<never> {
 export function explainBrokenWrite(error: unknown, path: string, maxBytes: number): Result<never> {
   if (error instanceof TooManyBytes) return failure("payload-too-large", `At most ${maxBytes} bytes may come here.`, { path });
   if (error instanceof SourceBroke) return failure("bad-request", "The upload broke off before its end.", { path });
+  if (error instanceof SourceStalled) return failure("request-timed-out", "The upload stopped arriving.", { path });
   return sftpFailure(error, path);
 }
 
@@ -55,11 +58,11 @@ async function fill(
   path: string,
   content: Readable,
   sha256: string | null,
-  { maxBytes }: UploadLimits,
+  { maxBytes, idleMs }: UploadLimits,
 ): Promise<Result<null>> {
   const hash = sha256 === null ? null : createHash("sha256");
   try {
-    await writeAll(sftp, handle, content, { position: 0, skip: 0, maxBytes, onWritten: (chunk) => hash?.update(chunk) });
+    await writeAll(sftp, handle, content, { position: 0, skip: 0, maxBytes, idleMs, onWritten: (chunk) => hash?.update(chunk) });
     await sftp.close(handle);
   } catch (error) {
     await sftp.close(handle).catch(() => undefined);

@@ -1,6 +1,7 @@
 import { Hono } from "hono";
+import { apiDescription, apiPage } from "./api-description.ts";
+import { DOCS_PAGE_POLICY } from "./dialects/docs-page.ts";
 import { mountEndpoints } from "./dialects/mount.ts";
-import { describeEndpoints } from "./dialects/openapi.ts";
 import { v1Endpoints } from "./dialects/v1/index.ts";
 import { v5Endpoints } from "./dialects/v5/index.ts";
 import type { EdgeHono } from "./edge.ts";
@@ -27,7 +28,8 @@ export function createApp(): Hono<EdgeHono> {
   app.route("/service/v1", serviceRoutes());
   app.route("/operator/v1", operatorRoutes());
   app.route("/", publicRoutes());
-  app.get("/openapi.json", () => jsonAnswer(describeEndpoints([...v1Endpoints, ...v5Endpoints])));
+  app.get("/openapi.json", () => jsonAnswer(apiDescription()));
+  app.get("/docs", (c) => c.html(apiPage(), 200, { "content-security-policy": DOCS_PAGE_POLICY }));
   refuseOtherMethods(app);
   app.notFound(answerUnknown);
   app.onError(answerError);

@@ -55,7 +55,7 @@ const edgeSettings = z.object({
   RATE_MAX_KEYS: positive(10_000),
   /** Most characters of a request's URL and headers together. */
   MAX_REQUEST_HEAD_BYTES: positive(32 * 1024),
-  /** How long a request's body may stall, in milliseconds; files included. */
+  /** How long a body that is read whole may stall, in milliseconds. Hosts see to files that stream (`POSTERN_BODY_IDLE_MS`). */
   BODY_IDLE_TIMEOUT_MS: positive(20_000),
   /** How long a body that is read whole may take to arrive, in milliseconds. */
   JSON_BODY_TIMEOUT_MS: positive(120_000),
@@ -70,6 +70,13 @@ const edgeSettings = z.object({
 });
 
 export type Settings = z.output<typeof edgeSettings>;
+
+/** Names of everything that a deployment may set for the Worker and its objects. */
+export const EDGE_SETTING_NAMES: readonly string[] = [
+  ...Object.keys(DEFAULT_SETTINGS),
+  ...Object.keys(edgeSettings.shape),
+  "CLIENT_ADDRESS_HEADER",
+];
 
 /** Environment variables that change the settings; every one is optional. */
 export type SettingVars = { readonly [Name in keyof Settings]?: string };

@@ -1,11 +1,10 @@
 import { readFileSync } from "node:fs";
-import type { Readable, Writable } from "node:stream";
-import { finished } from "node:stream/promises";
 import { parseArgs } from "node:util";
 import { parseSshPublicKey } from "../../service/ssh-keys.ts";
 import { parseDestination, pinnedKeysFile, readAccess, requestTicket } from "./access.ts";
 import { pinHostKey } from "./pinned-keys.ts";
 import { openProxyConnection } from "./proxy-connection.ts";
+import { carry, type Streams } from "./streams.ts";
 
 const USAGE = `postern ssh-proxy --key <file.pub> [--user <linux user>] <vm>
 
@@ -13,11 +12,7 @@ For ssh_config's ProxyCommand. The key must be ed25519 and the one that ssh logs
 POSTERN_KNOWN_HOSTS (default ~/.postern/known_hosts) before ssh is told anything. See docs/ssh-end-to-end.md.`;
 
 /** Carries ssh's own bytes between its standard streams and the VM's sshd. */
-export async function runSshProxy(
-  args: readonly string[],
-  env: NodeJS.ProcessEnv,
-  streams: { readonly input: Readable; readonly output: Writable },
-): Promise<void> {
+export async function runSshProxy(args: readonly string[], env: NodeJS.ProcessEnv, streams: Streams): Promise<void> {
   const { values, positionals } = parseArgs({
     args: [...args],
     allowPositionals: true,
@@ -38,10 +33,5 @@ export async function runSshProxy(
     socket.destroy();
     throw error;
   }
-  streams.input.pipe(socket);
-  socket.pipe(streams.output);
-  // The VM ends a connection; ssh closes the streams when it has ended.
-  await finished(socket, { readable: true, writable: false }).catch(() => undefined);
-  socket.destroy();
-  streams.input.destroy();
+  await carry(socket, streams);
 }

@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url";
 import { platformRandomBytes } from "../../protocol/bytes.ts";
 import { generateSshKeyPair } from "../../service/ssh-keys.ts";
 import { parseDestination, pinnedKeysFile } from "./access.ts";
+import { quoteForProxyCommand } from "./streams.ts";
 
 const USAGE = `postern ssh <vm>[+<linux user>] [what ssh takes after the host …]
 
@@ -28,7 +29,7 @@ export async function runSsh(args: readonly string[], env: NodeJS.ProcessEnv): P
     writeFileSync(`${keyFile}.pub`, `${pair.publicKey}\n`);
     const proxy = [process.execPath, POSTERN, "ssh-proxy", "--key", `${keyFile}.pub`, "--user", user, vmId];
     const options = [
-      `ProxyCommand=${proxy.map(quote).join(" ")}`,
+      `ProxyCommand=${proxy.map(quoteForProxyCommand).join(" ")}`,
       `UserKnownHostsFile=${pinnedKeysFile(env)}`,
       "StrictHostKeyChecking=yes",
       "UpdateHostKeys=no",
@@ -49,9 +50,4 @@ export async function runSsh(args: readonly string[], env: NodeJS.ProcessEnv): P
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
-}
-
-/** ssh gives a ProxyCommand to the shell, after its own `%` expansion. */
-function quote(word: string): string {
-  return `'${word.replaceAll("'", "'\\''").replaceAll("%", "%%")}'`;
 }

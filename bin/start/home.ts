@@ -15,6 +15,7 @@ export interface Home {
   readonly demo: string;
   readonly devJson: string;
   readonly knownHosts: string;
+  readonly sshConfig: string;
   readonly pid: string;
 }
 
@@ -34,6 +35,7 @@ export function homeAt(folder: string): Home {
     demo: join(root, "demo.json"),
     devJson: join(root, "dev.json"),
     knownHosts: join(root, "known_hosts"),
+    sshConfig: join(root, "ssh_config"),
     pid: join(root, "postern.pid"),
   };
 }

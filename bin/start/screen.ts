@@ -6,6 +6,7 @@ export interface Ready {
   readonly vmId: string;
   readonly token: string;
   readonly knownHosts: string;
+  readonly sshConfig: string;
   readonly devJson: string;
 }
 
@@ -13,12 +14,6 @@ export interface Ready {
 export function sshCommand(ready: Ready): string {
   const port = ready.sshPort === 22 ? "" : `-p ${ready.sshPort} `;
   return `ssh -o UserKnownHostsFile='${ready.knownHosts}' ${port}${ready.vmId}:${ready.token}@${ready.sshHost}`;
-}
-
-/** The lines of a `known_hosts` file for an ingress, so that its first `ssh` asks nothing and trusts nobody else. */
-export function knownHosts(host: string, port: number, keys: readonly string[]): string {
-  const name = port === 22 ? host : `[${host}]:${port}`;
-  return keys.map((key) => `${name} ${key}\n`).join("");
 }
 
 /** What the terminal shows when everything runs: enough to get a shell by pasting one line. */
@@ -31,6 +26,10 @@ Postern is ready.
     ${sshCommand(ready)}
 
   As its Linux user "dev" (in the sudo group): put +dev behind the VM id.
+
+  For the freestyle tools and editor URLs, make this the first line of ~/.ssh/config:
+
+    Include "${ready.sshConfig}"
 
   API      ${ready.apiUrl}
   API key  ${ready.apiKey}

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { readSettings, wholeNumber } from "../../service/settings.ts";
+import { EDGE_SETTING_NAMES } from "../../worker/settings.ts";
 
 export const startSettings = z.object({
   /** Port of the HTTP API. */
@@ -23,4 +24,13 @@ export type StartSettings = z.infer<typeof startSettings>;
 
 export function readStartSettings(env: NodeJS.ProcessEnv): StartSettings {
   return readSettings(startSettings, env);
+}
+
+/** The settings of the edge that an environment changes. */
+export function edgeVars(env: NodeJS.ProcessEnv): Record<string, string> {
+  const changed = EDGE_SETTING_NAMES.flatMap((name) => {
+    const value = env[name];
+    return value === undefined ? [] : [[name, value] as const];
+  });
+  return Object.fromEntries(changed);
 }

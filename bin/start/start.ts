@@ -13,8 +13,9 @@ import { keepAccount, keepDemoVm } from "./demo.ts";
 import { startEdge } from "./edge.ts";
 import { claimHome, type Home, homeFromEnvironment, keepPrivateFile, makeHome, releaseHome, writePrivateFile } from "./home.ts";
 import { choosePort } from "./ports.ts";
-import { knownHosts, readyScreen } from "./screen.ts";
-import { readStartSettings, type StartSettings } from "./settings.ts";
+import { readyScreen } from "./screen.ts";
+import { edgeVars, readStartSettings, type StartSettings } from "./settings.ts";
+import { knownHosts, sshConfig } from "./ssh-config.ts";
 
 const REGION = "local";
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
@@ -75,7 +76,7 @@ async function bringUp(
     address,
     port,
     hostNetworks: settings.POSTERN_HOST_NETWORKS.split(","),
-    vars: { REGIONS: REGION, SSH_HOST: address, SSH_PORT: String(sshPort) },
+    vars: { ...edgeVars(env), REGIONS: REGION, SSH_HOST: address, SSH_PORT: String(sshPort) },
     secrets: {
       TOKEN_MAC_KEYS: keepPrivateFile(home.macKeys, () => randomBytes(32).toString("base64url")),
       OPERATOR_KEY_SHA256: await sha256Hex(operatorKey),
@@ -101,12 +102,14 @@ async function bringUp(
     POSTERN_SSH_LISTEN: `${address}:${sshPort}`,
   });
   writeFileSync(home.knownHosts, knownHosts(address, sshPort, forwarder.hostKeys), { mode: 0o600 });
+  writePrivateFile(home.sshConfig, sshConfig({ host: address, port: sshPort, knownHosts: home.knownHosts }));
 
   say("Waking the demo VM …");
   const vm = await keepDemoVm(home, apiUrl);
   const dev = { apiUrl, apiKey, sshHost: address, sshPort, serviceKey };
   writePrivateFile(home.devJson, `${JSON.stringify(dev, null, 2)}\n`);
-  say(readyScreen({ ...dev, vmId: vm.id, token: vm.token, knownHosts: home.knownHosts, devJson: home.devJson }));
+  const { knownHosts: hostKeys, sshConfig: config, devJson } = home;
+  say(readyScreen({ ...dev, vmId: vm.id, token: vm.token, knownHosts: hostKeys, sshConfig: config, devJson }));
 }
 
 async function installSystemPackages(): Promise<void> {

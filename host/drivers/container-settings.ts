@@ -10,6 +10,10 @@ export interface ContainerSettings {
   readonly maxOpenFiles: number;
   /** How long a guest may take to end by itself when it is stopped, seconds; then it is killed. */
   readonly stopGraceS: number;
+  /** inotify instances that root may have on this host, at least; a guest takes about six. */
+  readonly inotifyInstances: number;
+  /** How long it may take to freeze a guest, milliseconds. */
+  readonly freezeMs: number;
   /** Most bytes kept of what a guest's init and sshd log. */
   readonly guestLogBytes: number;
   /** How long the engine may take to answer its first ping, milliseconds. */
@@ -27,6 +31,8 @@ export const DEFAULT_CONTAINER_SETTINGS: ContainerSettings = {
   maxProcesses: 4_096,
   maxOpenFiles: 1_048_576,
   stopGraceS: 3,
+  inotifyInstances: 65_536,
+  freezeMs: 5_000,
   guestLogBytes: 1024 ** 2,
   engineReadyMs: 15_000,
   engineRequestMs: 60_000,

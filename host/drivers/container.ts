@@ -10,6 +10,7 @@ import { type ContainerSettings, DEFAULT_CONTAINER_SETTINGS } from "./container-
 import { Engine, type EngineLimits, type EngineMachine } from "./engine.ts";
 import { ensureGuestImage, sharedImageStore } from "./guest-image.ts";
 import { claimHome } from "./home-claim.ts";
+import { allowInotifyInstances } from "./kernel-limits.ts";
 import { removeEngineLeftovers } from "./leftovers.ts";
 import { MachineSizes } from "./machine-sizes.ts";
 import { ownLimits, type PodmanHome, podmanHome, writePodmanConfig } from "./podman-home.ts";
@@ -62,6 +63,7 @@ class ContainerDriver implements Driver {
     const home = await podmanHome(stateDir);
     const image = await ensureGuestImage(cacheDir, progress);
     await claimHome(home);
+    await allowInotifyInstances(settings.inotifyInstances, log);
     await writePodmanConfig(home, sharedImageStore(cacheDir), settings);
     const service = new PodmanService(home, log);
     const engine = new Engine(home, settings, await ownLimits());
@@ -169,8 +171,13 @@ class ContainerDriver implements Driver {
   async snapshot(vmId: string, snapshotId: string): Promise<void> {
     const { engine } = this.#use();
     if ((await engine.snapshotImage(snapshotId)) !== null) return;
-    await this.#find(vmId);
-    await engine.capture(vmId, snapshotId);
+    const { state } = await this.#find(vmId);
+    if (state === "running") await engine.pause(vmId);
+    try {
+      await engine.capture(vmId, snapshotId);
+    } finally {
+      if (state === "running") await engine.unpause(vmId);
+    }
   }
 
   async deleteSnapshot(snapshotId: string): Promise<void> {

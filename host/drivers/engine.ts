@@ -1,3 +1,4 @@
+import { setTimeout as delay } from "node:timers/promises";
 import Docker from "dockerode";
 import { DriverError, type DriverState, type SeedFile } from "../driver.ts";
 import type { ContainerSettings } from "./container-settings.ts";
@@ -8,6 +9,8 @@ const VM_LABEL = "postern.vm";
 const ADDRESS_LABEL = "postern.address";
 const INTERNET_LABEL = "postern.internet";
 
+/** Between two tries to freeze a guest, milliseconds. */
+const FREEZE_PAUSE_MS = 50;
 /** Over which a share of processors is counted, microseconds: the kernel's own default. */
 const CPU_PERIOD_US = 100_000;
 /** Memory and swap together, in proportion to memory: what the engine gives a machine that it makes. */
@@ -137,8 +140,17 @@ export class Engine {
     await attempt(`start ${vmId}`, () => this.#docker.getContainer(vmId).start(), { allow: [304] });
   }
 
+  /** Freezes the guest. Tried more than once: the kernel gives up on a guest that is busy forking, as during its boot. */
   async pause(vmId: string): Promise<void> {
-    await attempt(`pause ${vmId}`, () => this.#docker.getContainer(vmId).pause());
+    const until = Date.now() + this.#settings.freezeMs;
+    for (;;) {
+      try {
+        return await attempt(`pause ${vmId}`, () => this.#docker.getContainer(vmId).pause());
+      } catch (error) {
+        if (Date.now() > until) throw error;
+        await delay(FREEZE_PAUSE_MS);
+      }
+    }
   }
 
   async unpause(vmId: string): Promise<void> {
@@ -167,9 +179,9 @@ export class Engine {
     return found === null ? null : name;
   }
 
-  /** Keeps the machine's disk as an image; a running guest is held still meanwhile. */
+  /** Keeps the disk of a machine that is held still as an image. */
   async capture(vmId: string, snapshotId: string): Promise<void> {
-    const options = { repo: SNAPSHOTS, tag: snapshotId, pause: true };
+    const options = { repo: SNAPSHOTS, tag: snapshotId, pause: false };
     await attempt(`capture ${vmId}`, () => this.#docker.getContainer(vmId).commit(options));
   }
 

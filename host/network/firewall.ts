@@ -55,6 +55,8 @@ export function renderFirewall(state: FirewallState): string {
   const resolverAccept = resolvers.flatMap((match) =>
     ["udp", "tcp"].map((kind) => `${fromGuests} ${match} ${kind} dport 53 accept`),
   );
+  // Told at once, programs of an offline guest fail at once instead of waiting.
+  const offlineReject = "ip saddr @offline reject with icmpx type admin-prohibited";
   const offline = ports.filter((port) => !port.internet).map((port) => port.address);
   const elements = ports.length === 0 ? "" : `elements = { ${ports.map(portElement).join(", ")} }`;
   return `${renderRemoval(table)}
@@ -74,14 +76,14 @@ table inet ${table} {
   chain input {
     type filter hook input priority ${PRIORITY}; policy accept;
     ${fromGuests} ct state established,related accept
-    ${[...metadataAccept, `${fromGuests} ip saddr @offline drop`, ...resolverAccept].join("\n    ")}
+    ${[...metadataAccept, `${fromGuests} ${offlineReject}`, ...resolverAccept].join("\n    ")}
     ${fromGuests} drop
   }
   chain forward {
     type filter hook forward priority ${PRIORITY}; policy accept;
     ${fromGuests} oifname "${bridge}" drop
     ${fromGuests} ip saddr != ${network} drop
-    ${fromGuests} ip saddr @offline drop
+    ${fromGuests} ${offlineReject}
     ${fromGuests} ip daddr 169.254.0.0/16 drop
     oifname "${bridge}" ct state established,related accept
     oifname "${bridge}" drop

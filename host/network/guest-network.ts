@@ -1,6 +1,7 @@
 import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { DriverError } from "../driver.ts";
+import { SerialQueue } from "../wake.ts";
 import {
   chooseNetwork,
   formatNetwork,
@@ -46,6 +47,8 @@ export class GuestNetwork {
   readonly #names: ReturnType<typeof networkNames>;
   readonly #mtu: number;
   readonly #ports = new Map<string, GuestPort>();
+  /** One at a time: a whole firewall must not undo the port that another transaction has just admitted. */
+  readonly #transactions = new SerialQueue();
   /** Addresses that the firewall in force keeps offline, those of guests that are gone included. */
   #offline = new Set<string>();
   #metadataPort: number | null = null;
@@ -83,15 +86,7 @@ export class GuestNetwork {
     const { bridge, portPrefix } = this.#names;
     const name = portOf(portPrefix, this.network, address);
     const mac = macOf(address);
-    const port = { name, mac, address, internet };
-    this.#ports.set(name, port);
-    if (internet && this.#offline.has(address)) {
-      // The address was an offline guest's: only the whole firewall anew forgets that.
-      await this.#applyFirewall();
-    } else {
-      if (!internet) this.#offline.add(address);
-      await nft(renderPort(this.#names.table, port));
-    }
+    await this.#admit({ name, mac, address, internet });
     if ((await hostLinks()).get(name)?.master === bridge) return;
     // A half-made one, or one whose dead namespace the kernel has not cleared yet, would be in the way.
     await this.#removePort(name);
@@ -142,16 +137,29 @@ export class GuestNetwork {
   }
 
   #applyFirewall(): Promise<void> {
-    return nft(
-      renderFirewall({
-        ...this.#names,
-        network: formatNetwork(this.network),
-        gateway: this.gateway,
-        metadataPort: this.#metadataPort,
-        nameservers: this.nameservers,
-        ports: [...this.#ports.values()],
-      }),
-    );
+    return this.#transactions.run(async () => {
+      const ports = [...this.#ports.values()];
+      await nft(
+        renderFirewall({
+          ...this.#names,
+          network: formatNetwork(this.network),
+          gateway: this.gateway,
+          metadataPort: this.#metadataPort,
+          nameservers: this.nameservers,
+          ports,
+        }),
+      );
+      this.#offline = new Set(ports.filter((port) => !port.internet).map((port) => port.address));
+    });
+  }
+
+  /** Lets a guest's frames pass, and its packets out only if they may. */
+  async #admit(port: GuestPort): Promise<void> {
+    this.#ports.set(port.name, port);
+    // The address was an offline guest's: only the whole firewall anew forgets that.
+    if (port.internet && this.#offline.has(port.address)) return this.#applyFirewall();
+    if (!port.internet) this.#offline.add(port.address);
+    await this.#transactions.run(() => nft(renderPort(this.#names.table, port)));
   }
 }
 

@@ -1,7 +1,6 @@
 import type { IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
 import { type WebSocket, WebSocketServer } from "ws";
-import type { z } from "zod";
 import { failure, type Result, success } from "../../protocol/failures.ts";
 import { TRACE_HEADER } from "../../protocol/headers.ts";
 import { type TerminalDialect, terminalAttach, terminalOpen } from "../../protocol/host-api.ts";
@@ -11,6 +10,7 @@ import { refuseOnSocket } from "../answers.ts";
 import type { Admission, Gate } from "../gate.ts";
 import type { ManagedMachine } from "../machine.ts";
 import type { Machines } from "../machines.ts";
+import { checked } from "../routing.ts";
 import { traceOf } from "../trace.ts";
 import type { TerminalSession } from "./session.ts";
 import type { TerminalSize } from "./shell.ts";
@@ -97,15 +97,16 @@ export class TerminalUpgrades {
     if (!machine.ok) return machine;
     const { linuxUser } = admission.value;
     const context = { admission: admission.value, machine: machine.value };
+    const query = Object.fromEntries(url.searchParams);
     if (id === undefined) {
-      const wish = readQuery(terminalOpen, url.searchParams);
+      const wish = checked(terminalOpen, query, "query");
       if (!wish.ok) return wish;
       const opened = await terminals.open(machine.value, linuxUser, wish.value);
       if (!opened.ok) return opened;
       const { dialect, cols, rows } = wish.value;
       return success({ ...context, ...opened.value, dialect, size: { cols, rows } });
     }
-    const wish = readQuery(terminalAttach, url.searchParams);
+    const wish = checked(terminalAttach, query, "query");
     if (!wish.ok) return wish;
     const { dialect, cols, rows } = wish.value;
     const attached = await terminals.attach(machine.value, linuxUser, id, dialect);
@@ -158,12 +159,4 @@ function noticeEnd(socket: Socket, limit: number): () => Buffer {
     socket.off("end", onEnd);
     return early;
   };
-}
-
-function readQuery<Schema extends z.ZodType>(schema: Schema, query: URLSearchParams): Result<z.infer<Schema>> {
-  const read = schema.safeParse(Object.fromEntries(query));
-  if (read.success) return success(read.data);
-  const issue = read.error.issues[0];
-  const path = issue?.path.join(".") ?? "";
-  return failure("bad-request", `${path || "query"}: ${issue?.message ?? "wrong form"}`, { path });
 }

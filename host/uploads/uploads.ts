@@ -20,6 +20,8 @@ export interface ChunkedUploadLimits {
   readonly maxBytes: number;
   /** Largest piece, in bytes. */
   readonly chunkBytes: number;
+  /** How long a piece's bytes may stop arriving, in milliseconds. */
+  readonly idleMs: number;
   /** Unfinished uploads of one VM. */
   readonly perVm: number;
   /** How long one is kept from its beginning, in milliseconds. */
@@ -174,7 +176,8 @@ export class Uploads {
     const refused = this.#refusePiece(record, piece, start);
     if (refused !== null) return refused;
     const handle = await sftp.open(record.file.path, "r+");
-    const maxBytes = Math.min(this.#parts.limits.chunkBytes, record.size - piece.offset);
+    const { chunkBytes, idleMs } = this.#parts.limits;
+    const maxBytes = Math.min(chunkBytes, record.size - piece.offset);
     let written = 0;
     const onWritten = (chunk: Buffer) => {
       written += chunk.length;
@@ -183,7 +186,7 @@ export class Uploads {
     live.hash.continueAt(start);
     live.interrupt = () => piece.content.destroy();
     try {
-      await writeAll(sftp, handle, piece.content, { position: start, skip: start - piece.offset, maxBytes, onWritten });
+      await writeAll(sftp, handle, piece.content, { position: start, skip: start - piece.offset, maxBytes, idleMs, onWritten });
     } catch (error) {
       // Bytes behind a failed write, or of a piece that is not what it said, do not count.
       if (error instanceof TooManyBytes) written = 0;

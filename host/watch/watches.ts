@@ -84,9 +84,10 @@ export class Watches {
     if (!found.ok) return found;
     if (found.value.kind !== "directory") return failure("file-bad-request", `'${path}' is no directory.`, { path });
     // Not in the line of operations: a watch lasts, and has a limit of its own.
-    const opened = await guests.open(machine, linuxUser, (client) => startWatcher(client, path));
+    const opened = await guests.open(machine, linuxUser, (client) => startWatcher(client, path, limits.startMs));
     if (!opened.ok) return opened;
-    const { channel, release, down } = opened.value;
+    const { release, down } = opened.value;
+    const { channel, refused, closed } = opened.value.channel;
     const end = () => {
       channel.close();
       // `ssh2` tells of the close only once all that came before it was read.
@@ -95,34 +96,46 @@ export class Watches {
     down.addEventListener("abort", end, { once: true });
     const events = new EventStream(limits.pingMs);
     events.once("close", end);
-    channel.once("close", () => {
+    void closed.then(() => {
       down.removeEventListener("abort", end);
       release();
       giveBack();
       events.end();
     });
-    channel.on("error", () => undefined);
-    const refused = await refusalOf(channel, path, limits.startMs);
-    if (refused !== null) {
+    const refusal = await refused;
+    if (refusal !== null) {
       events.destroy();
-      return refused;
+      return refusal;
     }
     channel.pipe(events);
     return success(events);
   }
 }
 
-function startWatcher(client: Client, path: string): Promise<ClientChannel> {
+/** A process that watches, or could not. */
+interface Watcher {
+  readonly channel: ClientChannel;
+  /** Why it does not watch; null once it does. */
+  readonly refused: Promise<Result<never> | null>;
+  readonly closed: Promise<void>;
+}
+
+function startWatcher(client: Client, path: string, startMs: number): Promise<Watcher> {
   const command = `exec /bin/sh -c ${shellQuote(SCRIPT)}`;
   return new Promise((resolve, reject) => {
     client.exec(command, { env: { [PATH_VARIABLE]: path } }, (error, channel) => {
-      if (error === undefined) resolve(channel);
-      else reject(error);
+      if (error !== undefined) {
+        reject(error);
+        return;
+      }
+      channel.on("error", () => undefined);
+      const closed = new Promise<void>((done) => channel.once("close", () => done()));
+      // At once: what the guest sent may already be waiting for listeners.
+      resolve({ channel, refused: refusalOf(channel, path, startMs), closed });
     });
   });
 }
 
-/** Why a watcher does not watch; null once it does. */
 function refusalOf(channel: ClientChannel, path: string, startMs: number): Promise<Result<never> | null> {
   return new Promise((resolve) => {
     let said = "";

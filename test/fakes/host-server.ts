@@ -82,7 +82,7 @@ function stateAfter(state: MachineState, op: string): MachineState {
 
 function operationOf(method: string, verb: string): string {
   if (method === "PUT") return verb === "" ? "create" : verb;
-  if (method === "DELETE") return "delete";
+  if (method === "DELETE") return verb === "" ? "delete" : `delete-${verb}`;
   return method === "GET" ? "read" : verb;
 }
 

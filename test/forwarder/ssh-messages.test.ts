@@ -2,12 +2,15 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import {
   bannerMessage,
+  boundPacketSize,
   debugMessage,
   disconnectMessage,
   globalRequestName,
   isConnectionMessage,
   refuseChannel,
+  wantsGlobalReply,
 } from "../../forwarder/ssh-messages.ts";
+import { string, uint32 } from "../../forwarder/ssh-wire.ts";
 
 test("only types 80 to 127 are connection messages", () => {
   const types = Array.from({ length: 256 }, (_, type) => type).filter((type) => isConnectionMessage(Buffer.of(type)));
@@ -25,6 +28,26 @@ test("whatever bytes a client or VM sends, looking into them neither throws nor 
       expect([0, 1, 5]).toContain(answers.length);
     }),
   );
+});
+
+test("a packet size beyond 32 KiB is bounded in an opening and a confirmation, and nothing else is touched", () => {
+  const payload = fc.tuple(fc.constantFrom(80, 90, 91, 94, 98), fc.uint8Array()).map(([type, rest]) => Buffer.of(type, ...rest));
+  fc.assert(fc.property(payload, (bytes) => boundPacketSize(bytes).length === bytes.length));
+  const confirmation = (size: number) => Buffer.concat([Buffer.of(91), Buffer.alloc(12), uint32(size), Buffer.of(7)]);
+  expect(boundPacketSize(confirmation(0xffffffff))).toEqual(confirmation(32_768));
+  expect(boundPacketSize(confirmation(1_024))).toEqual(confirmation(1_024));
+  const opening = (size: number) => Buffer.concat([Buffer.of(90), string("x11"), Buffer.alloc(8), uint32(size), Buffer.of(7)]);
+  expect(boundPacketSize(opening(64_000))).toEqual(opening(32_768));
+  const data = Buffer.alloc(40, 0xff);
+  data[0] = 94;
+  expect(boundPacketSize(data)).toBe(data);
+});
+
+test("whether a global request wants a reply is read from the byte behind its name", () => {
+  const request = (wants: number) => Buffer.concat([Buffer.of(80), string("x@y"), Buffer.of(wants)]);
+  expect([0, 1, 255].map((wants) => wantsGlobalReply(request(wants)))).toEqual([false, true, true]);
+  expect(wantsGlobalReply(request(1).subarray(0, -1))).toBe(false);
+  expect(wantsGlobalReply(Buffer.of(90, 1))).toBe(false);
 });
 
 test("a length that runs past the end of the message is no name", () => {

@@ -1,36 +1,39 @@
-import { beforeAll, describe, expect, it } from "vitest";
+import { beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { type Driver, DriverError } from "../../host/driver.ts";
 import { platformRandomBytes } from "../../protocol/bytes.ts";
 import { newVmId } from "../../protocol/ids.ts";
-import { openWorld, run, type World } from "./guest-world.ts";
+import { eventually, openWorld, run, type TestMachine, type World } from "./guest-world.ts";
+import { openOutside } from "./outside.ts";
 
 /** What every driver promises, whatever machines it makes. */
 export function describeDriver(name: string, makeDriver: (stateDir: string) => Driver): void {
   describe(`driver ${name}`, () => {
     let world: World;
+    /** A running machine that no test stops; each test makes its own Linux users in it. */
+    let vm: TestMachine;
     beforeAll(async () => {
       world = await openWorld(makeDriver);
+      vm = await world.createVm();
       return () => world.close();
     });
 
-    const refusesUnknown = async (operation: Promise<unknown>) => {
+    const refuses = async (code: DriverError["code"], operation: Promise<unknown>) => {
       const error = await operation.then(
         () => null,
         (thrown: unknown) => thrown,
       );
       expect(error).toBeInstanceOf(DriverError);
-      expect(error).toMatchObject({ code: "no-such-machine" });
+      expect(error).toMatchObject({ code });
     };
+    const refusesUnknown = (operation: Promise<unknown>) => refuses("no-such-machine", operation);
 
     describe("login", () => {
       it("refuses a key that metadata does not publish", async () => {
-        const vm = await world.createVm();
         const stranger = await world.makeKey();
         expect((await world.ssh(vm, "true", { key: stranger })).status).toBe(255);
       });
 
       it("refuses a published key for another Linux user", async () => {
-        const vm = await world.createVm();
         await world.ssh(vm, "useradd --create-home --shell /bin/bash alice && useradd --create-home --shell /bin/bash bob");
         const key = await world.makeKey();
         world.metadata.publish(vm.vmId, "alice", key);
@@ -40,7 +43,7 @@ export function describeDriver(name: string, makeDriver: (stateDir: string) => D
       });
 
       it("refuses one VM's key at another VM", async () => {
-        const [first, second] = [await world.createVm(), await world.createVm()];
+        const [first, second] = [await world.createVm(), vm];
         const key = await world.makeKey();
         world.metadata.publish(first.vmId, "root", key);
         expect((await world.ssh(first, "true", { key })).status).toBe(0);
@@ -48,7 +51,6 @@ export function describeDriver(name: string, makeDriver: (stateDir: string) => D
       });
 
       it("refuses passwords", async () => {
-        const vm = await world.createVm();
         await world.ssh(vm, "echo root:secret | chpasswd");
         const refusal = await run("ssh", [
           ...["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes"],
@@ -59,7 +61,6 @@ export function describeDriver(name: string, makeDriver: (stateDir: string) => D
       });
 
       it("shows the seeded host key and no other", async () => {
-        const vm = await world.createVm();
         await world.ssh(vm, "true");
         const shown = (await run("ssh-keyscan", [vm.address])).stdout.trim().split("\n");
         const [kind, blob] = vm.hostKey.publicLine.split(" ");
@@ -69,21 +70,18 @@ export function describeDriver(name: string, makeDriver: (stateDir: string) => D
 
     describe("guest", () => {
       it("passes the two checks for custom images", async () => {
-        const vm = await world.createVm();
         const grep = 'grep -R "AuthorizedKeysCommand /usr/local/bin/fetch-ssh-keys" /etc/ssh/sshd_config /etc/ssh/sshd_config.d';
         const checked = await world.ssh(vm, `${grep} && test -x /usr/local/bin/fetch-ssh-keys`);
         expect(checked).toMatchObject({ status: 0 });
       });
 
       it("is named by its VM id and resolves its own name", async () => {
-        const vm = await world.createVm();
         expect((await world.ssh(vm, "hostname; getent hosts $(hostname) >/dev/null && echo resolved")).stdout).toBe(
           `${vm.vmId}\nresolved\n`,
         );
       });
 
       it("has real users with sudo and su, and no warning on the way", async () => {
-        const vm = await world.createVm();
         const made = await world.ssh(vm, "useradd --create-home --shell /bin/bash --groups sudo developer");
         expect(made).toEqual({ status: 0, stdout: "", stderr: "" });
         const key = await world.makeKey();
@@ -94,13 +92,11 @@ export function describeDriver(name: string, makeDriver: (stateDir: string) => D
       });
 
       it("refuses sudo to a user outside group sudo", async () => {
-        const vm = await world.createVm();
         await world.ssh(vm, "useradd --create-home --shell /bin/bash plain");
         expect((await world.ssh(vm, "su plain -c 'sudo -n true'")).status).not.toBe(0);
       });
 
       it("serves sftp", async () => {
-        const vm = await world.createVm();
         await world.ssh(vm, "true");
         const listed = await run(
           "sftp",
@@ -123,12 +119,11 @@ export function describeDriver(name: string, makeDriver: (stateDir: string) => D
       });
 
       it("finds seed files with their content, mode and owner at first boot", async () => {
-        const vm = await world.createVm([{ path: "/etc/seeded", mode: 0o640, content: "línea\n" }]);
-        expect((await world.ssh(vm, "cat /etc/seeded; stat -c '%a %U' /etc/seeded")).stdout).toBe("línea\n640 root\n");
+        const seeded = await world.createVm([{ path: "/etc/seeded", mode: 0o640, content: "línea\n" }]);
+        expect((await world.ssh(seeded, "cat /etc/seeded; stat -c '%a %U' /etc/seeded")).stdout).toBe("línea\n640 root\n");
       });
 
       it("keeps sshd running when somebody kills it", async () => {
-        const vm = await world.createVm();
         await world.ssh(vm, "kill $(cat /run/sshd.pid)");
         expect((await world.ssh(vm, "echo back")).stdout).toBe("back\n");
       });
@@ -154,13 +149,11 @@ export function describeDriver(name: string, makeDriver: (stateDir: string) => D
 
       it("keeps the disk and the address over stop and start, and nothing else", async () => {
         const vm = await world.createVm();
-        const pid = (
-          await world.ssh(vm, "echo kept >/root/file; setsid sleep 1000 >/dev/null 2>&1 </dev/null & echo $!")
-        ).stdout.trim();
+        await world.ssh(vm, "echo kept >/root/file; setsid sleep 1000 >/dev/null 2>&1 </dev/null &");
         expect(await world.driver.stop(vm.vmId)).toMatchObject({ state: "stopped", address: vm.address });
         expect(await world.driver.inspect(vm.vmId)).toMatchObject({ state: "stopped" });
         expect(await world.driver.start(vm.vmId)).toMatchObject({ state: "running", address: vm.address });
-        const after = await world.ssh(vm, `cat /root/file; grep -q sleep /proc/${pid}/cmdline 2>/dev/null || echo gone`);
+        const after = await world.ssh(vm, `cat /root/file; pgrep --exact sleep >/dev/null || echo gone`);
         expect(after.stdout).toBe("kept\ngone\n");
       });
 
@@ -214,12 +207,118 @@ export function describeDriver(name: string, makeDriver: (stateDir: string) => D
         expect(await world.driver.inspect(vmId)).toBeNull();
       });
 
-      it("creates twenty machines at once, each reachable", async () => {
-        const vms = await Promise.all(Array.from({ length: 20 }, () => world.createVm()));
-        expect(new Set(vms.map((vm) => vm.address)).size).toBe(20);
+      it("creates ten machines at once, each reachable", async () => {
+        const vms = await Promise.all(Array.from({ length: 10 }, () => world.createVm()));
+        expect(new Set(vms.map((vm) => vm.address)).size).toBe(10);
         const names = await Promise.all(vms.map((vm) => world.ssh(vm, "hostname")));
         expect(names.map((name) => name.stdout.trim())).toEqual(vms.map((vm) => vm.vmId));
         await Promise.all(vms.map((vm) => world.driver.delete(vm.vmId)));
+      });
+    });
+
+    describe("service manager", () => {
+      it("is systemd, with nothing failed, and sshd is one of its services", async () => {
+        const shown = await world.ssh(
+          vm,
+          "cat /proc/1/comm; systemctl is-system-running; systemctl is-active ssh; ls /run/nologin",
+        );
+        expect(shown.stdout).toBe("systemd\nrunning\nactive\n");
+      });
+
+      it("keeps services apart in cgroups, and lets the guest's root raise no limit of its own", async () => {
+        const cgroup = await world.ssh(vm, "cat /proc/$(cat /run/sshd.pid)/cgroup");
+        expect(cgroup.stdout).toContain("/system.slice/ssh.service");
+        const limits = "/sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max";
+        const raised = await world.ssh(vm, `for file in ${limits}; do [ ! -e $file ] || echo 99999999999 >$file; done 2>&1`);
+        expect(raised.stdout).toMatch(/Read-only file system|Permission denied/);
+      });
+
+      it("starts again at boot what was enabled", async () => {
+        const own = await world.createVm();
+        const unit = "[Service]\\nExecStart=/bin/sleep 1000\\n[Install]\\nWantedBy=multi-user.target\\n";
+        await world.ssh(own, `printf '${unit}' >/etc/systemd/system/mine.service && systemctl enable --now mine`);
+        await world.driver.stop(own.vmId);
+        await world.driver.start(own.vmId);
+        await eventually("the service runs", async () => (await world.ssh(own, "systemctl is-active mine")).stdout === "active\n");
+      });
+    });
+
+    describe("sizes", () => {
+      const limits = async (machine: TestMachine) => {
+        const files = "/sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/cpu/cpu.cfs_quota_us";
+        const unified = "/sys/fs/cgroup/memory.max /sys/fs/cgroup/cpu.max";
+        return (await world.ssh(machine, `cat ${files} 2>/dev/null || cat ${unified}`)).stdout.split(/\s+/);
+      };
+
+      it("hold from the start, change at once, and stay over a stop", async () => {
+        const own = await world.createVm([], { resources: { cpu: 1, memory: 256 } });
+        expect((await limits(own)).slice(0, 2)).toEqual([String(256 * 1024 ** 2), "100000"]);
+        await world.driver.resize(own.vmId, { memory: 512 });
+        expect((await limits(own)).slice(0, 2)).toEqual([String(512 * 1024 ** 2), "100000"]);
+        await world.driver.stop(own.vmId);
+        await world.driver.resize(own.vmId, { cpu: 2 });
+        await world.driver.start(own.vmId);
+        expect((await limits(own)).slice(0, 2)).toEqual([String(512 * 1024 ** 2), "200000"]);
+      });
+
+      it("are what a greedy process dies of, and nothing else of the guest", async () => {
+        const own = await world.createVm([], { resources: { memory: 128 } });
+        const greedy = await world.ssh(own, "python3 -c 'x = bytearray(1024**3)'; echo $?");
+        expect(greedy.stdout).toBe("137\n");
+        expect((await world.ssh(own, "echo alive")).stdout).toBe("alive\n");
+      });
+
+      it.each([{ storage: 1024 }, { cpu: 1_000 }, { memory: 16_777_216 }])("%j are refused by name", (resources) => {
+        expect(world.driver.refuses(resources)).toContain(Object.keys(resources)[0]);
+      });
+
+      it("of no machine cannot be changed", async () => {
+        await refusesUnknown(world.driver.resize(newVmId(platformRandomBytes), { cpu: 1 }));
+      });
+    });
+
+    describe("snapshots", () => {
+      const newSnapshotId = () => newVmId(platformRandomBytes);
+      const identity = "cat /etc/machine-id /etc/hostname; hostname; getent hosts $(hostname) >/dev/null && echo resolved";
+
+      it("hold the disk as it was, and each clone has an identity of its own", async () => {
+        const source = await world.createVm();
+        await world.ssh(source, "echo before >/root/file; useradd --create-home alice; cp /etc/machine-id /root/machine-id");
+        const snapshotId = newSnapshotId();
+        await world.driver.snapshot(source.vmId, snapshotId);
+        expect(await world.driver.inspect(source.vmId)).toMatchObject({ state: "running" });
+        await world.ssh(source, "echo after >/root/file");
+        await world.driver.delete(source.vmId);
+        const [first, second] = [await world.createVm([], { snapshotId }), await world.createVm([], { snapshotId })];
+        for (const clone of [first, second]) {
+          const shown = (await world.ssh(clone, `cat /root/file; id -un alice; ${identity}`)).stdout;
+          const [content, alice, machineId, ...names] = shown.trim().split("\n");
+          expect([content, alice, ...names]).toEqual(["before", "alice", clone.vmId, clone.vmId, "resolved"]);
+          expect((await world.ssh(clone, "cat /root/machine-id")).stdout).not.toBe(`${machineId}\n`);
+          expect((await run("ssh-keyscan", [clone.address])).stdout).toContain(clone.hostKey.publicLine.split(" ")[1]);
+        }
+        await world.driver.deleteSnapshot(snapshotId);
+        expect((await world.ssh(first, "cat /root/file")).stdout).toBe("before\n");
+        await refuses("no-such-snapshot", world.createVm([], { snapshotId }));
+      });
+
+      it("of a paused and of a stopped machine leave it so", async () => {
+        const source = await world.createVm();
+        await world.driver.pause(source.vmId);
+        for (const state of ["paused", "stopped"]) {
+          const snapshotId = newSnapshotId();
+          await world.driver.snapshot(source.vmId, snapshotId);
+          expect(await world.driver.inspect(source.vmId)).toMatchObject({ state });
+          await world.driver.deleteSnapshot(snapshotId);
+          await world.driver.stop(source.vmId);
+        }
+      });
+
+      it("taken or deleted twice change nothing, and of no machine there is none", async () => {
+        const snapshotId = newSnapshotId();
+        for (let time = 0; time < 2; time += 1) await world.driver.snapshot(vm.vmId, snapshotId);
+        for (let time = 0; time < 2; time += 1) await world.driver.deleteSnapshot(snapshotId);
+        await refusesUnknown(world.driver.snapshot(newVmId(platformRandomBytes), newSnapshotId()));
       });
     });
 
@@ -227,16 +326,29 @@ export function describeDriver(name: string, makeDriver: (stateDir: string) => D
       const reach = (address: string, port: number) => `timeout 3 bash -c 'exec 3<>/dev/tcp/${address}/${port}'`;
 
       it("keeps guests from each other", async () => {
-        const [first, second] = [await world.createVm(), await world.createVm()];
+        const [first, second] = [vm, await world.createVm()];
         await world.ssh(second, "true");
         expect((await world.ssh(first, reach(second.address, 22))).status).not.toBe(0);
       });
 
       it("lets a guest reach metadata at 169.254.169.254 and nothing else in that range", async () => {
-        const vm = await world.createVm();
         expect((await world.ssh(vm, reach("169.254.169.254", 80))).status).toBe(0);
         expect((await world.ssh(vm, reach("169.254.169.254", 443))).status).not.toBe(0);
         expect((await world.ssh(vm, reach("169.254.169.253", 80))).status).not.toBe(0);
+      });
+
+      it("lets an offline guest reach metadata and nothing else, after a restart too", async () => {
+        const outside = await openOutside();
+        onTestFinished(() => outside.close());
+        const tries = `${reach("169.254.169.254", 80)} && echo metadata; ${reach(outside.address, outside.port)} && echo outside`;
+        expect((await world.ssh(vm, tries)).stdout).toBe("metadata\noutside\n");
+        const offline = await world.createVm([], { internet: false });
+        for (let boots = 0; boots < 2; boots += 1) {
+          expect((await world.ssh(offline, tries)).stdout).toBe("metadata\n");
+          expect((await world.ssh(offline, "getent hosts debian.org")).stdout).toBe("");
+          await world.driver.stop(offline.vmId);
+          await world.driver.start(offline.vmId);
+        }
       });
 
       it("keeps guests from the host's ports, on the gateway and on its other addresses", async () => {
@@ -245,7 +357,6 @@ export function describeDriver(name: string, makeDriver: (stateDir: string) => D
         await new Promise<void>((resolve) => server.listen(0, "0.0.0.0", resolve));
         const address = server.address();
         const port = typeof address === "object" && address !== null ? address.port : 0;
-        const vm = await world.createVm();
         const own = (await run("hostname", ["-I"])).stdout.split(" ").filter((word) => /^\d+\.\d+\.\d+\.\d+$/.test(word));
         expect(own.length).toBeGreaterThan(0);
         for (const hostAddress of own) expect((await world.ssh(vm, reach(hostAddress, port))).status).not.toBe(0);
@@ -253,14 +364,12 @@ export function describeDriver(name: string, makeDriver: (stateDir: string) => D
       });
 
       it("gives a guest resolvers of its host, none of them on loopback", async () => {
-        const vm = await world.createVm();
         const servers = (await world.ssh(vm, "cat /etc/resolv.conf")).stdout;
         expect(servers).toMatch(/^nameserver \d/m);
         expect(servers).not.toContain("127.0.0.");
       });
 
       it("does not let a guest's root change its address or read raw packets", async () => {
-        const vm = await world.createVm();
         expect((await world.ssh(vm, "ip address add 10.9.9.9/32 dev eth0")).status).not.toBe(0);
         expect((await world.ssh(vm, "ip link set eth0 address 02:00:00:00:00:99")).status).not.toBe(0);
         const raw = "python3 -c 'import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW)'";

@@ -4,7 +4,7 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Driver, Machine, SeedFile } from "../../host/driver.ts";
+import type { Driver, Machine, MachineSpec, SeedFile } from "../../host/driver.ts";
 import { platformRandomBytes } from "../../protocol/bytes.ts";
 import { newVmId } from "../../protocol/ids.ts";
 
@@ -72,6 +72,8 @@ class TestMetadata {
   }
 }
 
+export type TestMachine = Machine & { readonly hostKey: KeyPair };
+
 export interface World {
   readonly driver: Driver;
   readonly metadata: TestMetadata;
@@ -80,7 +82,7 @@ export interface World {
   readonly key: KeyPair;
   makeKey(): Promise<KeyPair>;
   /** Creates a machine with a host key of its own, into which `key` may log in as root. */
-  createVm(files?: readonly SeedFile[]): Promise<Machine & { readonly hostKey: KeyPair }>;
+  createVm(files?: readonly SeedFile[], wish?: Omit<MachineSpec, "vmId" | "files">): Promise<TestMachine>;
   /** Runs a command in a guest by OpenSSH. */
   ssh(
     machine: { readonly address: string },
@@ -115,12 +117,12 @@ export async function openWorld(makeDriver: (stateDir: string) => Driver): Promi
     stateDir,
     key,
     makeKey,
-    createVm: async (files = []) => {
+    createVm: async (files = [], wish = {}) => {
       const vmId = newVmId(platformRandomBytes);
       const hostKey = await makeKey();
       metadata.publish(vmId, "root", key);
       const seeded = { path: "/etc/ssh/ssh_host_ed25519_key", mode: 0o600, content: hostKey.privateText };
-      return { ...(await driver.create({ vmId, files: [seeded, ...files] })), hostKey };
+      return { ...(await driver.create({ vmId, files: [seeded, ...files], ...wish })), hostKey };
     },
     ssh: async (machine, command, as = {}) => {
       await eventually("sshd listens", async () => (await run("ssh-keyscan", ["-T", "5", machine.address])).stdout !== "");

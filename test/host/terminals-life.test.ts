@@ -58,7 +58,7 @@ describe("when the VM sleeps", () => {
     await terminals.act("suspend");
     client.type("echo a''wake\r");
     await client.shows(/awake/);
-    expect(await terminals.state()).toBe("running");
+    await until(async () => (await terminals.state()) === "running", "it runs");
   });
 });
 

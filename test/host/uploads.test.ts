@@ -1,4 +1,5 @@
 import { createHash, randomBytes } from "node:crypto";
+import { once } from "node:events";
 import { readdirSync, writeFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
@@ -26,6 +27,7 @@ describe("an upload in pieces", () => {
       POSTERN_UPLOAD_CHUNK_BYTES: String(CHUNK),
       POSTERN_VM_UPLOADS: String(LIMIT),
       POSTERN_UPLOAD_SWEEP_MS: "50",
+      POSTERN_BODY_IDLE_MS: "2000",
     });
     vm = await host.createVm({ users: [{ name: "developer" }] });
   }, 60_000);
@@ -126,6 +128,16 @@ describe("an upload in pieces", () => {
     expect(await received(await put(id, 400_000, new Uint8Array(600_000)))).toBe(CHUNK);
     socket.destroy();
     expect((await discard(id)).status).toBe(200);
+  });
+
+  test("is answered when its sender stops sending, and keeps what came", async () => {
+    const id = await begun("/root/stalled", CHUNK);
+    const socket = await sendHalf(id, 0, Buffer.alloc(400_000, "a"));
+    const [answer] = (await once(socket, "data")) as [Buffer];
+    expect(answer.toString()).toMatch(/^HTTP\/1\.1 408 /);
+    socket.destroy();
+    expect(await progress(id)).toBe(400_000);
+    await discard(id);
   });
 
   test("outlives a restart of the host", async () => {

@@ -34,6 +34,8 @@ export interface StartOptions {
   /** Absent: any free port. */
   readonly port?: number;
   readonly sshPort?: number;
+  /** Settings, by their names in the environment. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 /** A system that this process started with the same command as `npm start`. */
@@ -47,11 +49,11 @@ export class RunningSystem {
   }
 
   /** Starts a system and answers when it is ready. Throws with what it printed when it ends or dawdles instead. */
-  static async start({ home, port = 0, sshPort = 0 }: StartOptions): Promise<RunningSystem> {
+  static async start({ home, port = 0, sshPort = 0, env = {} }: StartOptions): Promise<RunningSystem> {
     mkdirSync(home, { recursive: true, mode: 0o700 });
     const child = spawn(process.execPath, ["bin/postern.ts", "start"], {
       cwd: root,
-      env: { ...process.env, PORT: String(port), SSH_PORT: String(sshPort), POSTERN_HOME: home },
+      env: { ...process.env, ...env, PORT: String(port), SSH_PORT: String(sshPort), POSTERN_HOME: home },
       stdio: ["ignore", "pipe", "pipe"],
     });
     const transcript = createWriteStream(transcriptFile(home), { flags: "a", mode: 0o600 });

@@ -32,7 +32,7 @@ export class Listener {
   #text = "";
   readonly exits: number[] = [];
   readonly errors: unknown[] = [];
-  reconnects = 0;
+  reconnecting = 0;
   closed: { readonly code: number; readonly reason: string } | null = null;
   readonly onData = (data: Uint8Array) => {
     this.#text += Buffer.from(data).toString("utf8");
@@ -43,8 +43,8 @@ export class Listener {
   readonly onError = (error: unknown) => {
     this.errors.push(error);
   };
-  readonly onReconnect = () => {
-    this.reconnects += 1;
+  readonly onReconnecting = () => {
+    this.reconnecting += 1;
   };
   readonly onClose = (info: { readonly code: number; readonly reason: string }) => {
     this.closed = info;

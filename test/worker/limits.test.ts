@@ -1,7 +1,6 @@
 import { createExecutionContext, waitOnExecutionContext } from "cloudflare:test";
 import { beforeAll, describe, expect, it, vi } from "vitest";
 import { createApp } from "../../worker/app.ts";
-import { BodyTimedOut, idleLimited } from "../../worker/http/idle-limit.ts";
 import { addressKey, clientAddressOf } from "../../worker/limits/client-address.ts";
 import { TokenBuckets } from "../../worker/limits/token-bucket.ts";
 import { bindings } from "../durable-objects/objects.ts";
@@ -193,33 +192,5 @@ describe("a request", () => {
     expect(response.status).toBe(408);
     expect(await response.json()).toMatchObject({ code: "REQUEST_TIMEOUT" });
     expect(cancelled).toHaveBeenCalled();
-  });
-});
-
-describe("a body that is passed on", () => {
-  it("arrives unchanged, whatever its reader's pace", async () => {
-    const chunks = ["one", "two", "three"].map((text) => new TextEncoder().encode(text));
-    const source = new ReadableStream<Uint8Array>({
-      pull(controller) {
-        const next = chunks.shift();
-        if (next === undefined) controller.close();
-        else controller.enqueue(next);
-      },
-    });
-    expect(await new Response(idleLimited(source, 1_000)).text()).toBe("onetwothree");
-  });
-
-  it("fails when its source stalls", async () => {
-    const source = new ReadableStream<Uint8Array>({ pull: () => new Promise(() => undefined) });
-    await expect(new Response(idleLimited(source, 10)).text()).rejects.toBeInstanceOf(BodyTimedOut);
-  });
-
-  it("tells its source when its reader leaves", async () => {
-    const cancel = vi.fn();
-    const source = new ReadableStream<Uint8Array>({ pull: (controller) => controller.enqueue(new Uint8Array(1)), cancel });
-    const reader = idleLimited(source, 1_000).getReader();
-    await reader.read();
-    await reader.cancel();
-    expect(cancel).toHaveBeenCalled();
   });
 });

@@ -29,7 +29,9 @@ async function join(id = newObjectName(platformRandomBytes)): Promise<Forwarder>
   const socket = response.webSocket;
   if (socket === null) throw new Error(`the feed answered ${response.status}`);
   const received: Forwarder["received"] = [];
-  socket.addEventListener("message", ({ data }) => received.push(JSON.parse(String(data)) as Forwarder["received"][number]));
+  socket.addEventListener("message", ({ data }) => {
+    received.push(JSON.parse(String(data)) as Forwarder["received"][number]);
+  });
   socket.accept();
   socket.send(JSON.stringify({ type: "hello", role: "forwarder", id, version: "1" }));
   await eventually(() => received.length > 0);

@@ -3,6 +3,7 @@ import { isLinuxUser } from "../../protocol/linux-user.ts";
 import type { Operation } from "../../protocol/operations.ts";
 import { isSlug } from "../../protocol/slug.ts";
 import type { Admission, Endpoint } from "../dialects/endpoint.ts";
+import { Pending } from "../services/background.ts";
 import type { Attempt } from "./attempt.ts";
 import type { Deed, Recording } from "./record.ts";
 
@@ -41,6 +42,7 @@ export function noteLinuxUser(attempt: Attempt, linuxUser: string | null): void 
 /** Notes what a request has made, whose id is in the answer alone. */
 export function noteMade(attempt: Attempt, { method, path }: Endpoint, answer: unknown): void {
   if (method !== "post") return;
+  if (answer instanceof Pending) attempt.vmId ??= answer.vmId;
   if (path.endsWith("/vms")) attempt.vmId ??= nameIn(answer, "id", isVmId);
   if (path.endsWith("/identities")) attempt.identityId ??= nameIn(answer, "id", isObjectName);
 }

@@ -1,13 +1,18 @@
 import { z } from "zod";
-import type { VmRecord, SnapshotRecord } from "../../durable-objects/contract.ts";
+import type { SnapshotRecord, VmRecord } from "../../durable-objects/contract.ts";
 import { type Result, success } from "../../protocol/failures.ts";
 import { BACKGROUND_ID_HEADER } from "../../protocol/headers.ts";
+import type { Principal } from "../auth/principal.ts";
 import type { Edge } from "../edge.ts";
 import { type Dialect, failureAnswer, jsonAnswer } from "../http/answers.ts";
 import { Pending } from "../services/background.ts";
-import { pollBackground } from "../services/background-poll.ts";
-import { type Endpoint, principalEndpoint } from "./endpoint.ts";
+import { type Polled, pollBackground } from "../services/background-poll.ts";
 import { mapped } from "./translate.ts";
+
+export const pollSummary = "Ask for the answer of a request that goes on in the background; 202 while it does";
+
+/** What a poll answers is what the request would have. */
+export const pollResult = z.unknown();
 
 /** How a dialect shows what came of each kind of request. */
 export interface Renderings {
@@ -22,36 +27,37 @@ export function pendingAnswer({ requestId }: Pending): Response {
 }
 
 /** Translates a success of what is done; what goes on in the background is passed on. */
-export function mappedUnlessPending<From, To>(result: Result<From | Pending>, translate: (value: From) => To): Result<To | Pending> {
+export function mappedUnlessPending<From, To>(
+  result: Result<From | Pending>,
+  translate: (value: From) => To,
+): Result<To | Pending> {
   if (!result.ok) return result;
   return success(result.value instanceof Pending ? result.value : translate(result.value));
 }
 
-/** The endpoint that a dialect's clients poll. What it answers in the end is what the request itself would have. */
-export function pollEndpoint<Path extends `${string}/{requestId}`>(path: Path, dialect: Dialect, show: Renderings): Endpoint {
-  return principalEndpoint<`/{requestId}`>({
-    method: "get",
-    path: path as unknown as `/{requestId}`,
-    summary: "Ask for the answer of a request that goes on in the background; 202 while it does",
-    answer: z.unknown(),
-    handle: async (edge, principal, input) => {
-      const { requestId } = input.path;
-      const polled = await pollBackground(edge, principal, requestId);
-      if (!polled.ok || polled.value instanceof Pending) return polled;
-      const { value } = polled;
-      switch (value.kind) {
-        case "exec":
-          return success(finalAnswer(edge, dialect, requestId, show.exec(value.result)));
-        case "create": {
-          const { result } = value;
-          const shown = result.ok ? await show.create(edge, result.value) : result;
-          return success(finalAnswer(edge, dialect, requestId, shown));
-        }
-        case "snapshot":
-          return success(finalAnswer(edge, dialect, requestId, mapped(value.result, show.snapshot)));
-      }
-    },
-  });
+/** Answers a poll. In the end that is what the request itself would have answered. */
+export async function answerPoll(
+  edge: Edge,
+  principal: Principal,
+  requestId: string,
+  dialect: Dialect,
+  show: Renderings,
+): Promise<Result<Response | Pending>> {
+  const polled = await pollBackground(edge, principal, requestId);
+  if (!polled.ok) return polled;
+  if (polled.value instanceof Pending) return success(polled.value);
+  return success(finalAnswer(edge, dialect, requestId, await shown(edge, polled.value, show)));
+}
+
+async function shown(edge: Edge, ended: Exclude<Polled, Pending>, show: Renderings): Promise<Result<unknown>> {
+  switch (ended.kind) {
+    case "exec":
+      return show.exec(ended.result);
+    case "create":
+      return ended.result.ok ? show.create(edge, ended.result.value) : ended.result;
+    case "snapshot":
+      return mapped(ended.result, show.snapshot);
+  }
 }
 
 /** The header tells a failure that is the result from one of the poll. */

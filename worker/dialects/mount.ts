@@ -17,7 +17,9 @@ import { readQuery } from "../http/query.ts";
 import { upgradeTo } from "../http/upgrade.ts";
 import { limitFailures, limitPrincipal } from "../limits/rate-limits.ts";
 import { authorise } from "../services/authorise.ts";
+import { Pending } from "../services/background.ts";
 import { vmIdNamed } from "../services/vms-slugs.ts";
+import { pendingAnswer } from "./background.ts";
 import type { Endpoint, Input } from "./endpoint.ts";
 
 /** Header with which 0.1 names the Linux user of an operation. */
@@ -35,6 +37,7 @@ export function mountEndpoints(app: Hono<EdgeHono>, endpoints: readonly Endpoint
       const attempt = newAttempt();
       const answer = await recordAttempt(edge, deed, attempt, await attemptOf(c, endpoint, dialect, attempt));
       if (!answer.ok) return failureAnswer(answer.failure, dialect, edge.settings);
+      if (answer.value instanceof Pending) return pendingAnswer(answer.value);
       if (answer.value === undefined) return new Response(null, { status: 204 });
       return answer.value instanceof Response ? answer.value : jsonAnswer(answer.value);
     });

@@ -16,6 +16,10 @@ const FAILURE = {
   },
 };
 
+const SWITCHED = {
+  101: { description: "A WebSocket; `?ticket=` or the subprotocol `postern-ticket.<ticket>` stand in for a credential" },
+};
+
 const SECURITY_SCHEMES = {
   bearer: { type: "http", scheme: "bearer", description: "An API key or an access token" },
   identity: { type: "apiKey", in: "header", name: "X-Freestyle-Identity-Access-Token" },
@@ -29,22 +33,30 @@ export function describeEndpoints(endpoints: readonly Endpoint[]): Json {
   }
   return {
     openapi: "3.1.0",
-    info: { title: "Postern", version: "1" },
+    info: { title: "Postern", version: "1", license: { name: "MIT", identifier: "MIT" } },
+    servers: [{ url: "/" }],
     components: { securitySchemes: SECURITY_SCHEMES },
     paths,
   };
 }
 
-function describe({ path, summary, query, body, answer, admission }: Endpoint): Json {
+/** A name that no other operation has: method and path, in letters, digits and underscores. */
+function operationId(method: string, path: string): string {
+  return `${method}${path.replaceAll(/\{(\w+)\}/g, "by_$1").replaceAll(/\W+/g, "_")}`;
+}
+
+function describe({ method, path, summary, query, body, answer, admission }: Endpoint): Json {
   const isForKeys = admission.access === "account";
   return {
+    operationId: operationId(method, path),
     summary,
     security: isForKeys ? [{ bearer: [] }] : [{ bearer: [] }, { identity: [] }],
     parameters: [...pathParameters(path), ...queryParameters(query)],
     ...(body === undefined ? {} : { requestBody: { content: { "application/json": { schema: jsonSchema(body, "input") } } } }),
     responses: {
-      ...success(answer),
-      default: FAILURE,
+      ...(admission.access === "vm-socket" ? SWITCHED : success(answer)),
+      "4XX": FAILURE,
+      "5XX": FAILURE,
     },
   };
 }
@@ -59,8 +71,8 @@ function pathParameters(path: string): readonly Json[] {
 }
 
 function queryParameters(query: ZodType | undefined): readonly Json[] {
-  const properties = query === undefined ? {} : (jsonSchema(query, "input").properties ?? {});
-  return Object.entries(properties).map(([name, schema]) => ({ name, in: "query", required: false, schema }));
+  const { properties = {}, required = [] } = query === undefined ? {} : jsonSchema(query, "input");
+  return Object.entries(properties).map(([name, schema]) => ({ name, in: "query", required: required.includes(name), schema }));
 }
 
 function jsonSchema(schema: ZodType, io: "input" | "output") {

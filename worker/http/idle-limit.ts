@@ -23,28 +23,6 @@ export async function* chunksWithin(body: ReadableStream<Uint8Array>, idleMs: nu
   }
 }
 
-/**
- * The same bytes as a stream that fails with `BodyTimedOut` when its source stalls for `idleMs`: for bodies that are passed
- * on. Only waiting for the source counts, so a slow reader is nobody's time-out.
- */
-export function idleLimited(body: ReadableStream<Uint8Array>, idleMs: number): ReadableStream<Uint8Array> {
-  const chunks = chunksWithin(body, idleMs);
-  return new ReadableStream<Uint8Array>(
-    {
-      async pull(controller) {
-        const { done, value } = await chunks.next();
-        if (done) controller.close();
-        else controller.enqueue(value);
-      },
-      async cancel() {
-        await chunks.return(undefined);
-      },
-    },
-    // Nothing is read ahead of whoever reads this.
-    { highWaterMark: 0 },
-  );
-}
-
 async function within<T>(work: Promise<T>, ms: number): Promise<T> {
   let timer: ReturnType<typeof setTimeout> | null = null;
   const limit = new Promise<never>((_resolve, reject) => {

@@ -1,5 +1,5 @@
-import type { BackgroundRecord, BackgroundTask, TaskResult } from "../../durable-objects/background-contract.ts";
-import type { Verdict } from "../../durable-objects/contract.ts";
+import type { BackgroundRecord, BackgroundTask } from "../../durable-objects/background-contract.ts";
+import type { SnapshotRecord, Verdict, VmRecord } from "../../durable-objects/contract.ts";
 import { isFailure, type Result, success } from "../../protocol/failures.ts";
 import { JOB_STATE_HEADER } from "../../protocol/headers.ts";
 import type { ExecRequest } from "../../protocol/host-api.ts";
@@ -22,6 +22,9 @@ export class Pending {
     this.vmId = vmId;
   }
 }
+
+/** What a task makes. */
+type Made<Task extends BackgroundTask> = Task extends { readonly kind: "create" } ? VmRecord : SnapshotRecord;
 
 /** How long the caller waits for the answer itself, in milliseconds; null: for as long as it takes, since it does not poll. */
 export function inlineWaitMs({ backgroundAfterS, settings }: Edge): number | null {
@@ -53,13 +56,13 @@ export async function execOrBackground(
 }
 
 /** Lets a task of an account be done by an object of its own, and waits for as long as the caller does. */
-export async function taskOrBackground(
+export async function taskOrBackground<Task extends BackgroundTask>(
   edge: Edge,
   accountId: string,
   vmId: string,
-  task: BackgroundTask,
+  task: Task,
   waitMs: number,
-): Promise<Result<TaskResult | Pending>> {
+): Promise<Result<Made<Task> | Pending>> {
   const requestId = newBackgroundId(edge.randomBytes);
   const subject = accountSubject(accountId);
   const expiresAt = expiry(edge);
@@ -67,7 +70,9 @@ export async function taskOrBackground(
   if (!begun.ok) return begun;
   const ended = await tell(() => backgroundRequestObject(edge.env, requestId).ended(waitMs));
   // What cannot be waited for now can be asked for later.
-  return success((ended.ok ? ended.value : null) ?? new Pending(requestId, vmId));
+  if (!ended.ok || ended.value === null) return success(new Pending(requestId, vmId));
+  // The object answers about the task that it was given.
+  return ended.value.result as Result<Made<Task>>;
 }
 
 /** Path of a job below its host. */

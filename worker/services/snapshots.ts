@@ -16,6 +16,7 @@ import type { Edge } from "../edge.ts";
 import { logEvent } from "../log.ts";
 import { SNAPSHOT_NOT_FOUND } from "../masks.ts";
 import { accountObject, ask, snapshotObject, tell, vmObject } from "../objects.ts";
+import { inlineWaitMs, type Pending, taskOrBackground } from "./background.ts";
 import { createVm } from "./vms.ts";
 
 /** Captures a VM's disk as it is now; answers when that is done. */
@@ -23,6 +24,18 @@ export async function takeSnapshot(edge: Edge, accountId: string, wish: Snapshot
   if (!isVmId(wish.sourceVmId)) return failure("vm-id-invalid", "A VM id is 20 lower-case letters and digits.");
   const snapshotId = newSnapshotId(edge.randomBytes);
   return tell(() => snapshotObject(edge.env, snapshotId).take(accountId, snapshotId, wish));
+}
+
+/** The same, but goes on in the background when the caller would rather poll. */
+export async function takeSnapshotOrBackground(
+  edge: Edge,
+  accountId: string,
+  wish: SnapshotWish,
+): Promise<Result<SnapshotRecord | Pending>> {
+  const waitMs = inlineWaitMs(edge);
+  if (waitMs === null || !isVmId(wish.sourceVmId)) return takeSnapshot(edge, accountId, wish);
+  const task = { kind: "snapshot", snapshotId: newSnapshotId(edge.randomBytes), wish } as const;
+  return taskOrBackground(edge, accountId, wish.sourceVmId, task, waitMs);
 }
 
 /** The id of the snapshot that an account means by an id or a slug. */

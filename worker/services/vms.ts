@@ -1,13 +1,31 @@
 import type { ListedVm, Page, VmCounts, VmFilter, VmRecord, VmSpec } from "../../durable-objects/contract.ts";
-import { failure, type Result } from "../../protocol/failures.ts";
+import { failure, type Result, success } from "../../protocol/failures.ts";
 import { isVmId, newVmId } from "../../protocol/ids.ts";
 import type { Edge } from "../edge.ts";
 import { base64Bytes } from "../http/base64.ts";
 import { accountObject, ask, tell, vmObject } from "../objects.ts";
 import type { Authority } from "./authorise.ts";
+import { inlineWaitMs, type Pending, taskOrBackground } from "./background.ts";
 
 /** Makes a VM and its users; answers when it runs. */
 export async function createVm(edge: Edge, accountId: string, spec: VmSpec): Promise<Result<VmRecord>> {
+  const checked = checkSpec(edge, spec);
+  if (!checked.ok) return checked;
+  const vmId = newVmId(edge.randomBytes);
+  return tell(() => vmObject(edge.env, vmId).create(accountId, vmId, spec));
+}
+
+/** The same, but goes on in the background when the caller would rather poll. */
+export async function createVmOrBackground(edge: Edge, accountId: string, spec: VmSpec): Promise<Result<VmRecord | Pending>> {
+  const waitMs = inlineWaitMs(edge);
+  if (waitMs === null) return createVm(edge, accountId, spec);
+  const checked = checkSpec(edge, spec);
+  if (!checked.ok) return checked;
+  return taskOrBackground(edge, accountId, newVmId(edge.randomBytes), { kind: "create", spec }, waitMs);
+}
+
+/** Refuses what no host is asked for. */
+function checkSpec(edge: Edge, spec: VmSpec): Result<null> {
   const repeated = firstRepeated(spec.users.map((user) => user.name));
   if (repeated !== null) return failure("linux-user-duplicate", `The Linux user ${repeated} is listed twice.`);
   const repeatedGroup = firstRepeated(spec.groups.map((group) => group.name));
@@ -17,8 +35,7 @@ export async function createVm(edge: Edge, accountId: string, spec: VmSpec): Pro
   if (bytes > maxBytes) {
     return failure("payload-too-large", `The files of a new VM hold at most ${maxBytes} bytes together.`, { maxBytes });
   }
-  const vmId = newVmId(edge.randomBytes);
-  return tell(() => vmObject(edge.env, vmId).create(accountId, vmId, spec));
+  return success(null);
 }
 
 export async function listVms(

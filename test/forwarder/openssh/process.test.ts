@@ -7,8 +7,9 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { z } from "zod";
-import { run } from "../support/command.ts";
+import { run, until } from "../support/command.ts";
 import { FakeEdge } from "../support/fake-edge.ts";
+import { freePort } from "../support/sshd.ts";
 
 const readyLine = z.object({ ready: z.literal(true), address: z.string(), port: z.int(), hostKeys: z.array(z.string()) });
 const MAIN = fileURLToPath(new URL("../../../forwarder/main.ts", import.meta.url));
@@ -93,4 +94,62 @@ test("SIGTERM ends it with 0 while it waits for an edge that is down", async () 
 test("a missing setting, and a state folder that cannot be one, stop it with a code that is not 0", async () => {
   expect(await exitCode(launch({ POSTERN_EDGE_URL: "" }))).not.toBe(0);
   expect(await exitCode(launch({ POSTERN_FORWARDER_STATE: join(folder, "key") }))).not.toBe(0);
+});
+
+test("several processes share one port, each serves its own metrics, and SIGTERM ends all of them", async () => {
+  const [port, metrics] = [await freePort(), await freePort()];
+  const env = {
+    POSTERN_FORWARDER_WORKERS: "3",
+    POSTERN_SSH_LISTEN: `127.0.0.1:${port}`,
+    POSTERN_METRICS_LISTEN: `127.0.0.1:${metrics}`,
+  };
+  const child = launch(env);
+  const { hostKeys } = await ready(child);
+  expect(edge.forwarders.size).toBe(3);
+  for (let tried = 0; tried < 6; tried += 1) {
+    const scanned = await run("ssh-keyscan", ["-T", "10", "-t", "ed25519", "-p", String(port), "127.0.0.1"]);
+    expect(hostKeys).toContain(scanned.stdout.toString().trim().split(" ").slice(1).join(" "));
+  }
+  for (const worker of [0, 1, 2]) expect((await fetch(`http://127.0.0.1:${metrics + worker}/metrics`)).status).toBe(200);
+  child.kill("SIGTERM");
+  expect(await exitCode(child)).toBe(0);
+  await until("they are all gone", () => edge.forwarders.size === 0);
+});
+
+test("workers end when the process that started them is killed", async () => {
+  const child = launch({ POSTERN_FORWARDER_WORKERS: "2", POSTERN_SSH_LISTEN: `127.0.0.1:${await freePort()}` });
+  await ready(child);
+  expect(edge.forwarders.size).toBe(2);
+  child.kill("SIGKILL");
+  await until("they are all gone", () => edge.forwarders.size === 0);
+});
+
+test("several processes on no particular port are refused by the setting's name", async () => {
+  const child = launch({ POSTERN_FORWARDER_WORKERS: "2" });
+  let stderr = "";
+  child.stderr?.on("data", (chunk) => {
+    stderr += String(chunk);
+  });
+  expect(await exitCode(child)).not.toBe(0);
+  await until("the log is read", () => stderr.includes("POSTERN_FORWARDER_WORKERS"));
+});
+
+test("a second process takes the port while the first one drains, and both keep their place in the region", async () => {
+  const env = { POSTERN_SSH_LISTEN: `127.0.0.1:${await freePort()}`, POSTERN_SSH_REUSE_PORT: "1" };
+  const first = launch(env);
+  const { port } = await ready(first);
+  const second = launch(env);
+  expect(await ready(second)).toMatchObject({ port });
+  expect(edge.forwarders.size).toBe(2);
+  first.kill("SIGTERM");
+  expect(await exitCode(first)).toBe(0);
+  const scanned = await run("ssh-keyscan", ["-T", "10", "-t", "ed25519", "-p", String(port), "127.0.0.1"]);
+  expect(scanned.stdout.toString()).toContain("ssh-ed25519");
+  expect(edge.forwarders.size).toBe(1);
+});
+
+test("without that setting a second process on the same port is refused", async () => {
+  const env = { POSTERN_SSH_LISTEN: `127.0.0.1:${await freePort()}` };
+  await ready(launch(env));
+  expect(await exitCode(launch(env))).not.toBe(0);
 });

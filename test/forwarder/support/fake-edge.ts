@@ -98,6 +98,11 @@ export class FakeEdge {
     for (const feed of this.#feeds) feed.send(JSON.stringify(message));
   }
 
+  /** Open feeds. */
+  get forwarders(): ReadonlySet<unknown> {
+    return this.#feeds;
+  }
+
   /** Breaks every feed; forwarders dial again. */
   breakFeeds(): void {
     for (const feed of this.#feeds) feed.terminate();

@@ -19,6 +19,8 @@ export class FakeHost {
   hostKey: string | null;
   /** Whether the connection's key is given to the VM. */
   admitsKey = true;
+  /** What VMs have sent through tunnels. */
+  bytesFromVm = 0;
   readonly #sshd: Sshd;
   readonly #edge: FakeEdge;
   readonly #server = createServer((_request, response) => response.writeHead(404).end());
@@ -88,6 +90,9 @@ export class FakeHost {
       server.write(head);
       client.pipe(server);
       server.pipe(client);
+      server.on("data", (chunk: Buffer) => {
+        this.bytesFromVm += chunk.length;
+      });
     });
     client.on("close", () => server.destroy());
     server.on("close", () => client.destroy());

@@ -47,6 +47,11 @@ export class World {
     return this.#forwarder.port;
   }
 
+  get metricsPort(): number {
+    if (this.#forwarder.metricsPort === null) throw new Error("no metrics are served");
+    return this.#forwarder.metricsPort;
+  }
+
   get sshdPort(): number {
     return this.#sshd.port;
   }

@@ -18,9 +18,11 @@ export interface PathValues {
 }
 
 /** A path that an endpoint serves. */
-export function pathOf({ path }: Endpoint, values: PathValues): string {
+export function pathOf({ method, path }: Endpoint, values: PathValues): string {
   const known: Record<string, string> = { ...values, path: "%2Fetc%2Fmotd" };
-  return path.replaceAll(/\{(\w+)\}/g, (_whole, name: string) => known[name] ?? "something");
+  const filled = path.replaceAll(/\{(\w+)\}/g, (_whole, name: string) => known[name] ?? "something");
+  if (path.includes("/fs/uploads")) return method === "put" ? `${filled}?offset=0` : filled;
+  return path.includes("/fs/") && !path.endsWith("/mkdir") ? `${filled}?path=%2Fetc%2Fmotd` : filled;
 }
 
 /** A body that an endpoint accepts. */
@@ -28,6 +30,10 @@ export function bodyOf({ method, path }: Endpoint): object | undefined {
   if (method === "get" || method === "delete") return undefined;
   if (path === "/v5/vms/{vmId}/exec-await") return { command: "true" };
   if (path.endsWith("/exec-await")) return { command: "true", terminal: null, timeoutMs: null };
+  if (path.endsWith("/systemd/services")) return { name: "web", mode: "service", exec: ["/bin/true"] };
+  if (path.includes("/systemd/")) return { services: [{ id: "web" }] };
+  if (path.endsWith("/fs/mkdir")) return { path: "/tmp/made" };
+  if (path.endsWith("/fs/uploads")) return { path: "/tmp/made", size: 1 };
   if (path.includes("/files/")) return { content: "", encoding: "base64" };
   return path.includes("/permissions/") ? { allowedUsers: null } : {};
 }

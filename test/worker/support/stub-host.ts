@@ -1,6 +1,7 @@
 import { createLocalJWKSet, type JSONWebKeySet } from "jose";
 import { FAILURES, type Failure, type FailureKind } from "../../../protocol/failures.ts";
-import { FILE_KIND_HEADER } from "../../../protocol/headers.ts";
+import { FILE_KIND_HEADER, JOB_STATE_HEADER } from "../../../protocol/headers.ts";
+import type { ExecAnswer } from "../../../protocol/host-api.ts";
 import { checkTicket, hostAudience, type TicketClaims } from "../../../protocol/ticket.ts";
 
 /** One request that a stub host served, after its ticket was verified. */
@@ -30,7 +31,7 @@ export class StubHost {
     this.#keys = keys;
   }
 
-  /** Answers the next operation in a guest like this, instead of as usual. */
+  /** Answers the next operation of `CHOSEN` like this, instead of as usual. */
   answerNext(answer: Answer): void {
     this.#queued.push(answer);
   }
@@ -52,7 +53,7 @@ export class StubHost {
     const { method, headers } = request;
     const call = { method, path: pathname, search, claims, headers, body: new Uint8Array(await request.arrayBuffer()) };
     this.calls.push(call);
-    const next = isInGuest(action) ? this.#queued.shift() : undefined;
+    const next = CHOSEN.has(action ?? "") ? this.#queued.shift() : undefined;
     return next === undefined ? usual(call, action) : next(call);
   }
 }
@@ -63,13 +64,19 @@ export function failed(kind: FailureKind, message: string, details?: Failure["de
   return Response.json(failure, { status: FAILURES[kind].v5[1] });
 }
 
-function isInGuest(action: string | undefined): boolean {
-  return action === "exec" || action === "files" || action === "terminals";
-}
+/** A host's answer about a job that runs, is done, or failed. */
+export const jobRuns = () => Response.json({}, { headers: { [JOB_STATE_HEADER]: "running" } });
+export const jobDone = (answer: ExecAnswer) => Response.json(answer, { headers: { [JOB_STATE_HEADER]: "done" } });
+export const jobFailed = (failure: Failure) => Response.json(failure, { headers: { [JOB_STATE_HEADER]: "failed" } });
 
-function usual({ method, search }: ServedCall, action: string | undefined): Response {
+/** Routes whose next answer a test may choose. */
+const CHOSEN: ReadonlySet<string> = new Set(["exec", "files", "uploads", "jobs", "terminals", "services", "snapshots", "resize"]);
+
+function usual({ method, path: pathname, search }: ServedCall, action: string | undefined): Response {
+  if (action === "jobs") return jobDone({ stdout: "ran\n", stderr: "", statusCode: 0 });
   if (action === "exec") return Response.json({ stdout: "ran\n", stderr: "", statusCode: 0 });
-  if (action === "files" && method === "PUT") return Response.json({});
+  if (action === "files" && method !== "GET") return Response.json({});
+  if (action === "uploads") return Response.json({ uploadId: "a".repeat(24), path: "/tmp/made", size: 1, receivedBytes: 0 });
   if (action === "files" && search === "?path=%2F") {
     const files = [
       { name: "etc", kind: "directory" },
@@ -80,8 +87,19 @@ function usual({ method, search }: ServedCall, action: string | undefined): Resp
   }
   if (action === "terminals")
     return Response.json(method === "GET" ? { sessions: [] } : { number: 1, name: "pty-1", exitCode: null });
+  if (action === "services") return usualService(method, pathname);
   if (action === "files") return new Response("content", { headers: { [FILE_KIND_HEADER]: "file" } });
   const states: Record<string, string> = { stop: "stopped", suspend: "suspended" };
   const state = method === "DELETE" ? "missing" : (states[action ?? ""] ?? "running");
   return Response.json({ state, at: Date.now() });
+}
+
+function usualService(method: string, path: string): Response {
+  const [, , , , name, what] = path.split("/");
+  if (method === "POST" && name === "act") return Response.json({ results: [{ name: "web", success: true, message: "done" }] });
+  if (method !== "GET") return Response.json({});
+  if (what === "logs") return Response.json({ logs: [{ message: "hello", timestamp: "2026-01-01T00:00:00.000Z", priority: 6 }] });
+  if (name === undefined) return Response.json({ services: [{ name: "ssh" }, { name: "web" }] });
+  const states = { activeState: "active", subState: "running", loadState: "loaded" };
+  return Response.json({ name, ...states, description: "A service" });
 }

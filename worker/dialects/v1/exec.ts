@@ -1,14 +1,18 @@
 import { z } from "zod";
 import { execAnswer } from "../../../protocol/host-api.ts";
-import { exec } from "../../services/exec.ts";
+import { execOrBackground } from "../../services/background.ts";
+import { mappedUnlessPending } from "../background.ts";
 import { type Endpoint, vmEndpoint } from "../endpoint.ts";
-import { mapped } from "../translate.ts";
 
-const execBody = z.object({
+const execBody = z.strictObject({
   command: z.string(),
   /** Names a terminal to run in; there are none yet. */
   terminal: z.null("is not offered here: leave it out").optional(),
   timeoutMs: z.int().positive().nullish(),
+  /** The SDKs drop these two; other clients need not. */
+  env: z.record(z.string(), z.string()).nullish(),
+  /** What the command reads, in base64. */
+  stdin: z.base64().nullish(),
 });
 
 /** Commands (contract section 4.1). */
@@ -20,9 +24,19 @@ export const execEndpoints: readonly Endpoint[] = [
     body: execBody,
     answer: execAnswer,
     handle: async (edge, authority, { body }) => {
-      const { command, timeoutMs } = body;
-      const answer = await exec(edge, authority, { command, timeoutMs: timeoutMs ?? null, env: {} });
-      return mapped(answer, ({ body: bytes }) => new Response(bytes, { headers: { "content-type": "application/json" } }));
+      const { command, timeoutMs, env, stdin } = body;
+      const answer = await execOrBackground(edge, authority, {
+        command,
+        timeoutMs: timeoutMs ?? null,
+        env: env ?? {},
+        ...(typeof stdin === "string" ? { stdin } : {}),
+      });
+      return mappedUnlessPending(answer, toExecAnswer);
     },
   }),
 ];
+
+/** The host's answer as it is. */
+export function toExecAnswer({ body }: Response): Response {
+  return new Response(body, { headers: { "content-type": "application/json" } });
+}

@@ -7,7 +7,7 @@ import { mapped, nothing } from "../translate.ts";
 
 const PATH = "/v1/vms/{vmId}/files/{path}";
 
-const fileBody = z.object({ content: z.string(), encoding: z.enum(["utf-8", "utf8", "base64"]).nullish() });
+const fileBody = z.strictObject({ content: z.string(), encoding: z.enum(["utf-8", "utf8", "base64"]).nullish() });
 
 /** Room in a request body for everything but the content of the file. */
 const ENVELOPE_BYTES = 4096;

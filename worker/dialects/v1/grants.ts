@@ -23,7 +23,7 @@ export const grantEndpoints: readonly Endpoint[] = [
     method: "post",
     path: `${BASE}/{vmId}`,
     summary: "Grant an identity a VM, as any Linux user or as those listed",
-    body: z.object({ allowedUsers: allowedLinuxUsers.optional() }),
+    body: z.strictObject({ allowedUsers: allowedLinuxUsers.optional() }),
     answer: permission,
     handle: async (edge, account, { path, body }) =>
       mapped(await grantVm(edge, account, path, body.allowedUsers ?? null), toPermission),
@@ -54,7 +54,7 @@ export const grantEndpoints: readonly Endpoint[] = [
     method: "put",
     path: `${BASE}/{vmId}`,
     summary: "Replace the Linux users of a grant; null admits any",
-    body: z.object({
+    body: z.strictObject({
       allowedUsers: z
         .unknown()
         .refine((value) => value !== undefined, "is required: a list of Linux users, or null for any")

@@ -10,7 +10,7 @@ const BASE = "/identity/v1/identities";
 
 const identity = z.object({ id: z.string(), managed: z.boolean() });
 
-const tokenOptions = z.object({
+const tokenOptions = z.strictObject({
   name: z.string().max(128).nullish(),
   /** The SDKs never send it; ours does. */
   expiresInSeconds: z.int().positive().nullish(),

@@ -1,4 +1,5 @@
 import type { Endpoint } from "../endpoint.ts";
+import { backgroundEndpoints } from "./background.ts";
 import { execEndpoints } from "./exec.ts";
 import { fileEndpoints } from "./files.ts";
 import { grantEndpoints } from "./grants.ts";
@@ -25,6 +26,7 @@ export const v1Endpoints: readonly Endpoint[] = [
   ...resizeEndpoints,
   ...systemdEndpoints,
   ...execEndpoints,
+  ...backgroundEndpoints,
   ...fileEndpoints,
   ...watchEndpoints,
   ...ptyEndpoints,

@@ -10,8 +10,6 @@ const OF_ACCOUNTS: readonly (readonly [Method, string])[] = [
   ["get", `${VM}/build`],
   ["get", "/v1/vms/builds/{buildId}"],
   ["get", "/v1/vms/builds/{buildId}/phases"],
-  ["get", "/observability/v1/logs"],
-  ["get", "/auth/v1/background-requests/{requestId}"],
 ];
 
 /** What 0.1 can call inside a VM. */

@@ -13,7 +13,7 @@ export const resizeEndpoints: readonly Endpoint[] = [
     method: "post",
     path: "/v1/vms/{vmId}/resize",
     summary: "Give a VM other sizes, at once if it runs",
-    body: z.object({ vcpuCount, memSizeGb, rootfsSizeGb }).transform((body) =>
+    body: z.strictObject({ vcpuCount, memSizeGb, rootfsSizeGb }).transform((body) =>
       machineResources.parse({
         cpu: body.vcpuCount ?? undefined,
         memory: body.memSizeGb ?? undefined,

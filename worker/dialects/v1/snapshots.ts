@@ -8,8 +8,9 @@ import {
   listSnapshots,
   readSnapshot,
   removeSnapshot,
-  takeSnapshot,
+  takeSnapshotOrBackground,
 } from "../../services/snapshots.ts";
+import { mappedUnlessPending } from "../background.ts";
 import { accountEndpoint, type Endpoint } from "../endpoint.ts";
 import { flagQuery } from "../paging.ts";
 import { isoTime, mapped } from "../translate.ts";
@@ -58,18 +59,18 @@ export const snapshotEndpoints: readonly Endpoint[] = [
     method: "post",
     path: `${VM}/snapshot`,
     summary: "Capture a VM's disk as it is now",
-    body: z.object({ name, persistence: kept }),
+    body: z.strictObject({ name, persistence: kept }),
     answer: z.object({ snapshotId: z.string(), sourceVmId: z.string(), sourceVmInstanceId: z.string() }),
     handle: async (edge, { accountId }, { path, body }) => {
-      const taken = await takeSnapshot(edge, accountId, { sourceVmId: path.vmId, name: body.name ?? null, slug: null });
-      return mapped(taken, ({ id, sourceVmId }) => ({ snapshotId: id, sourceVmId, sourceVmInstanceId: sourceVmId }));
+      const wish = { sourceVmId: path.vmId, name: body.name ?? null, slug: null };
+      return mappedUnlessPending(await takeSnapshotOrBackground(edge, accountId, wish), toTaken);
     },
   }),
   accountEndpoint({
     method: "post",
     path: `${VM}/fork`,
     summary: "Copy a VM with its disk as it is now",
-    body: z.object({ count: z.int().positive().nullish() }),
+    body: z.strictObject({ count: z.int().positive().nullish() }),
     answer: z.object({
       vmId: z.string(),
       forks: z.array(z.object({ id: z.string(), domains: z.array(z.string()), consoleUrl: z.null() })),
@@ -131,7 +132,7 @@ export const snapshotEndpoints: readonly Endpoint[] = [
     method: "patch",
     path: `${SNAPSHOTS}/{snapshotId}`,
     summary: "Rename a snapshot",
-    body: z.object({ name: z.string().max(256).nullable() }),
+    body: z.strictObject({ name: z.string().max(256).nullable() }),
     answer: z.object({ snapshot_id: z.string(), name: z.string().nullable() }),
     handle: async (edge, { accountId }, { path, body }) =>
       mapped(await changeSnapshot(edge, accountId, path.snapshotId, body), (changed) => ({
@@ -178,4 +179,9 @@ function toRow(snapshot: SnapshotRecord): z.output<typeof row> {
     memSizeMib: resources.memory ?? null,
     rootfsSizeMb: resources.storage ?? null,
   };
+}
+
+/** What taking a snapshot answers. */
+export function toTaken({ id, sourceVmId }: SnapshotRecord) {
+  return { snapshotId: id, sourceVmId, sourceVmInstanceId: sourceVmId };
 }

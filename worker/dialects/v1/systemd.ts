@@ -19,7 +19,7 @@ const unnoted = { deleteAfterSuccess: z.literal(false, "is not offered here: lea
 const unitBody = z.preprocess(withoutNulls, z.strictObject({ ...serviceUnit.shape, ...unnoted }));
 
 const done = z.object({ success: z.literal(true), message: z.string() });
-const serviceIds = z.object({
+const serviceIds = z.strictObject({
   services: z
     .array(z.object({ id: z.string() }))
     .min(1)

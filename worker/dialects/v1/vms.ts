@@ -1,9 +1,10 @@
 import { z } from "zod";
 import type { VmChange, VmRecord, VmState } from "../../../durable-objects/contract.ts";
 import { internetRule } from "../../services/firewall.ts";
-import { actAsOwner, createVm, listVms, readVm, startVm } from "../../services/vms.ts";
+import { actAsOwner, createVmOrBackground, listVms, readVm, startVm } from "../../services/vms.ts";
 import { awaitExit } from "../../services/vms-await.ts";
 import { changeOnStart } from "../../services/vms-update.ts";
+import { mappedUnlessPending } from "../background.ts";
 import { accountEndpoint, type Endpoint, vmEndpoint } from "../endpoint.ts";
 import { flagQuery, pageOf, pageQuery } from "../paging.ts";
 import { isoTime, mapped } from "../translate.ts";
@@ -33,7 +34,7 @@ const row = info.omit({ recreate: true }).extend({ deleted: z.boolean(), persist
 const { idleTimeoutSeconds, activityThresholdBytes } = layer.shape;
 
 /** A start may change when the VM sleeps; the rest asks for what start does anyway, to wait until the VM runs. */
-const startBody = z.object({
+const startBody = z.strictObject({
   idleTimeoutSeconds,
   activityThresholdBytes,
   readySignalTimeoutSeconds: z.number().nullish(),
@@ -55,12 +56,10 @@ export const vmEndpoints: readonly Endpoint[] = [
       snapshotId: z.string().nullable(),
     }),
     handle: async (edge, account, { body }) =>
-      mapped(await createVm(edge, account.accountId, { ...body, firewall: [internetRule(edge)] }), ({ id, snapshotId }) => ({
-        id,
-        domains: [],
-        consoleUrl: null,
-        snapshotId,
-      })),
+      mappedUnlessPending(
+        await createVmOrBackground(edge, account.accountId, { ...body, firewall: [internetRule(edge)] }),
+        toCreated,
+      ),
   }),
   accountEndpoint({
     method: "get",
@@ -184,4 +183,9 @@ function toRow(vm: VmRecord): z.output<typeof row> {
     },
     snapshotId: vm.snapshotId,
   };
+}
+
+/** What create answers. */
+export function toCreated({ id, snapshotId }: VmRecord) {
+  return { id, domains: [], consoleUrl: null, snapshotId };
 }

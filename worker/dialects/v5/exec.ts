@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { type Result, success } from "../../../protocol/failures.ts";
 import { execAnswer } from "../../../protocol/host-api.ts";
-import { exec } from "../../services/exec.ts";
+import { execOrBackground, Pending } from "../../services/background.ts";
 import { type Endpoint, vmEndpoint } from "../endpoint.ts";
 
 const execBody = z.strictObject({
@@ -25,19 +25,22 @@ export const execEndpoints: readonly Endpoint[] = [
     answer: execAnswer,
     handle: async (edge, authority, { body }) => {
       const { command, timeoutMs, env, stdin } = body;
-      const answer = await exec(edge, authority, {
+      const answer = await execOrBackground(edge, authority, {
         command,
         timeoutMs: timeoutMs ?? edge.settings.EXEC_V5_TIMEOUT_MS,
         env: env ?? {},
         ...(typeof stdin === "string" ? { stdin } : {}),
       });
-      return answer.ok ? streamed(answer.value) : timedOut(answer);
+      if (!answer.ok) return toExecResult(answer);
+      return answer.value instanceof Pending ? answer : toExecResult(success(answer.value));
     },
   }),
 ];
 
-function streamed({ body }: Response): Result<Response> {
-  return success(new Response(body, { headers: { "content-type": "application/json" } }));
+/** What came of a command, as 0.2 reads it. */
+export function toExecResult(answer: Result<Response>): Result<unknown> {
+  if (!answer.ok) return timedOut(answer);
+  return success(new Response(answer.value.body, { headers: { "content-type": "application/json" } }));
 }
 
 /** To 0.2 a time-out is an answer: what the command wrote until then, and no status. */

@@ -1,5 +1,6 @@
 import type { Endpoint } from "../endpoint.ts";
 import { auditEndpoints } from "./audit.ts";
+import { backgroundEndpoints } from "./background.ts";
 import { execEndpoints } from "./exec.ts";
 import { fileEndpoints } from "./files.ts";
 import { grantEndpoints } from "./grants.ts";
@@ -22,6 +23,7 @@ export const v5Endpoints: readonly Endpoint[] = [
   ...resizeEndpoints,
   ...snapshotEndpoints,
   ...execEndpoints,
+  ...backgroundEndpoints,
   ...fileEndpoints,
   ...uploadEndpoints,
   ...ptyEndpoints,

@@ -79,7 +79,7 @@ export const ptyEndpoints: readonly Endpoint[] = [
     method: "post",
     path: "/v5/vms/{vmId}/terminal-ticket",
     summary: terminalTicketSummary,
-    body: z.object({ linuxUser: z.string().nullish() }),
+    body: z.strictObject({ linuxUser: z.string().nullish() }),
     linuxUser: ({ body }) => body.linuxUser ?? null,
     answer: terminalTicketAnswer,
     handle: mintTerminalTicket,

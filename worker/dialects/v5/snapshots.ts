@@ -2,8 +2,9 @@ import { z } from "zod";
 import type { SnapshotRecord, SnapshotState } from "../../../durable-objects/contract.ts";
 import { isSlug } from "../../../protocol/slug.ts";
 import { NOT_OFFERED } from "../../services/honoured.ts";
-import { changeSnapshot, listSnapshots, readSnapshot, removeSnapshot, takeSnapshot } from "../../services/snapshots.ts";
+import { changeSnapshot, listSnapshots, readSnapshot, removeSnapshot, takeSnapshotOrBackground } from "../../services/snapshots.ts";
 import { vmIdOf } from "../../services/vms-slugs.ts";
+import { mappedUnlessPending } from "../background.ts";
 import { accountEndpoint, type Endpoint } from "../endpoint.ts";
 import { pageOf, pageQuery } from "../paging.ts";
 import { isoTime, mapped } from "../translate.ts";
@@ -48,11 +49,7 @@ export const snapshotEndpoints: readonly Endpoint[] = [
       const vmId = await vmIdOf(edge, accountId, path.vmId);
       if (!vmId.ok) return vmId;
       const wish = { sourceVmId: vmId.value, name: body.displayName ?? null, slug: body.slug ?? null };
-      return mapped(await takeSnapshot(edge, accountId, wish), (taken) => ({
-        snapshotId: taken.id,
-        sourceVmId: taken.sourceVmId,
-        snapshot: toData(taken),
-      }));
+      return mappedUnlessPending(await takeSnapshotOrBackground(edge, accountId, wish), toTaken);
     },
   }),
   accountEndpoint({
@@ -102,6 +99,11 @@ export const snapshotEndpoints: readonly Endpoint[] = [
 
 function orNone(text: string): string | null {
   return text === "" ? null : text;
+}
+
+/** What taking a snapshot answers. */
+export function toTaken(taken: SnapshotRecord) {
+  return { snapshotId: taken.id, sourceVmId: taken.sourceVmId, snapshot: toData(taken) };
 }
 
 function toData(snapshot: SnapshotRecord): z.output<typeof snapshotData> {

@@ -3,7 +3,7 @@ import { success } from "../../../protocol/failures.ts";
 import { clientTicket } from "../../services/tickets.ts";
 import { type Endpoint, vmEndpoint } from "../endpoint.ts";
 
-const body = z.object({
+const body = z.strictObject({
   linuxUser: z.string().nullish(),
   /** An OpenSSH public key line; only the holder of its private key may then use the ticket. */
   publicKey: z.string().nullish(),

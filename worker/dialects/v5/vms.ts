@@ -1,6 +1,9 @@
 import { z } from "zod";
-import { success } from "../../../protocol/failures.ts";
-import { actAsOwner, createVm, listVms, readVm, startVm } from "../../services/vms.ts";
+import type { FirewallRule, VmRecord } from "../../../durable-objects/contract.ts";
+import { type Result, success } from "../../../protocol/failures.ts";
+import type { Edge } from "../../edge.ts";
+import { Pending } from "../../services/background.ts";
+import { actAsOwner, createVmOrBackground, listVms, readVm, startVm } from "../../services/vms.ts";
 import { vmIdOf, withSlug } from "../../services/vms-slugs.ts";
 import { updateVm, vmFirewall } from "../../services/vms-update.ts";
 import { accountEndpoint, type Endpoint, vmEndpoint } from "../endpoint.ts";
@@ -38,12 +41,8 @@ export const vmEndpoints: readonly Endpoint[] = [
     answer: vmData.extend({ firewallRules: z.array(firewallRuleData), tlsRules: z.array(z.never()) }),
     handle: async (edge, { accountId }, { body }) => {
       const spec = toSpec(edge, body);
-      const vm = await withSlug(edge, await createVm(edge, accountId, spec));
-      return mapped(vm, (made) => ({
-        ...toVmData(made),
-        firewallRules: spec.firewall.map((rule) => toRuleData(made, rule)),
-        tlsRules: [],
-      }));
+      const vm = await createVmOrBackground(edge, accountId, spec);
+      return !vm.ok || vm.value instanceof Pending ? vm : toCreated(edge, vm.value, spec.firewall);
     },
   }),
   accountEndpoint({
@@ -136,3 +135,12 @@ export const vmEndpoints: readonly Endpoint[] = [
     },
   }),
 ];
+
+/** What create answers. */
+export async function toCreated(edge: Edge, vm: VmRecord, rules: readonly FirewallRule[]): Promise<Result<unknown>> {
+  return mapped(await withSlug(edge, success(vm)), (made) => ({
+    ...toVmData(made),
+    firewallRules: rules.map((rule) => toRuleData(made, rule)),
+    tlsRules: [],
+  }));
+}

@@ -1,0 +1,58 @@
+import { mkdtempSync, realpathSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { keyClient, newAccount, testIdentity, testVm, tokenClient } from "../system/fixture.ts";
+import { until } from "../system/poll.ts";
+import { findDescendant } from "../system/processes.ts";
+import { RunningSystem } from "../system/running-system.ts";
+import { PACKAGE_63 } from "../system/sdk.ts";
+import { client2, Listener, pty2, pty63, TERMINAL_DEADLINE_MS } from "../system/terminals.ts";
+
+/** Whole systems start and stop here. */
+const TIMEOUT_MS = 5 * 60_000;
+
+const folder = mkdtempSync(join(tmpdir(), "postern-test-"));
+let own: RunningSystem;
+beforeAll(async () => {
+  own = await RunningSystem.start({ home: join(realpathSync(folder), "home") });
+}, TIMEOUT_MS);
+afterAll(async () => {
+  await own.stop();
+  rmSync(folder, { recursive: true });
+}, TIMEOUT_MS);
+
+test(
+  "terminal sessions survive the edge's death: 0.1.63 comes back by itself, 0.2 attaches again, and a token revoked meanwhile does not",
+  async () => {
+    const { access } = own;
+    const account = await newAccount(access);
+    const owner = keyClient(PACKAGE_63, account.apiKey, access);
+    const { vmId } = await testVm(owner);
+    const { identity, token, tokenId } = await testIdentity(owner, [{ vmId }]);
+    const heard = new Listener();
+    // Its first try must find the edge back: after one that fails, 0.1.63 goes on in two loops that get in each other's way.
+    const session = await pty63(owner, vmId).open({ ...heard, reconnect: { baseDelayMs: 8_000 } });
+    session.write("kept=sa''me; echo $kept\n");
+    await heard.shows(/same/);
+    const other = new Listener();
+    const byToken = pty63(tokenClient(PACKAGE_63, token, access), vmId);
+    await byToken.attach({ sessionId: session.sessionId, ...other, reconnect: false });
+    await other.shows(/same/);
+
+    process.kill(findDescendant(access.pid, "workerd"), "SIGKILL");
+    await other.close();
+    await until("the SDK has noticed", TERMINAL_DEADLINE_MS, () => (heard.reconnecting > 0 ? true : undefined));
+    session.write("echo it is the $kept one\n");
+    await heard.shows(/it is the same one/);
+
+    const pty = pty2(client2({ apiKey: account.apiKey }, access.apiUrl), vmId);
+    expect((await pty.list()).sessions).toMatchObject([{ state: "running" }]);
+    const again = new Listener();
+    await pty.attach({ session: (await pty.list()).sessions[0]?.sessionId ?? 0, ...again });
+    await again.shows(/it is the same one/);
+    await identity.tokens.revoke({ tokenId });
+    await expect(byToken.attach({ sessionId: session.sessionId, reconnect: false })).rejects.toThrow("handshake");
+  },
+  TIMEOUT_MS,
+);
