@@ -6,14 +6,10 @@
 set -euo pipefail
 # Some engines run hooks without any.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
-cat >/dev/null
-found=
-# Fields of /proc/self/mountinfo (proc(5)); the root file systems of other guests show here too, their cgroups do not.
-while read -r _ _ _ _ target _ rest; do
-  case $target in
-    */sys/fs/cgroup/systemd) [[ "$target" == /sys/* ]] || found=$target ;;
-    */sys/fs/cgroup) [[ "$target" == /sys/* || "$rest" != *"- cgroup2 "* ]] || found=$target ;;
-  esac
-done </proc/self/mountinfo
-[[ -n "$found" ]] || { echo "the guest has no cgroup of its own for systemd" >&2; exit 1; }
-exec mount -o remount,bind,rw,nosuid,nodev,noexec "$found"
+# The state of the container (OCI runtime specification, State) comes on standard input.
+bundle=$(sed -n 's/.*"bundle": *"\([^"]*\)".*/\1/p')
+root=$(sed -n 's/.*"root": *{ *"path": *"\([^"]*\)".*/\1/p' "$bundle/config.json")
+[[ -n "$root" ]] || { echo "$bundle names no root file system" >&2; exit 1; }
+cgroup=$root/sys/fs/cgroup
+[[ ! -d "$cgroup/systemd" ]] || cgroup=$cgroup/systemd
+exec mount -o remount,bind,rw,nosuid,nodev,noexec "$cgroup"

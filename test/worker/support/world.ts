@@ -2,11 +2,14 @@ import { exports } from "cloudflare:workers";
 import type { JSONWebKeySet } from "jose";
 import { vi } from "vitest";
 import { platformRandomBytes } from "../../../protocol/bytes.ts";
+import { FEED_PING } from "../../../protocol/feed.ts";
 import { newObjectName } from "../../../protocol/ids.ts";
 import { StubHost } from "./stub-host.ts";
 
 /** The operator's key, whose hash the test deployment is given. */
 export const OPERATOR_KEY = "operator-key-for-tests";
+
+const HEARTBEAT_MS = 2_000;
 
 export const ORIGIN = "https://edge.test";
 
@@ -113,5 +116,8 @@ async function joinRegion(host: StubHost, serviceKey: string): Promise<WebSocket
   const { id, url } = host;
   socket.send(JSON.stringify({ type: "hello", role: "host", id, url, driver: "stub", version: "1", capacity: 1000 }));
   await welcomed;
+  // As a real host does: one that is silent for long counts as gone, and slow machines make long test files.
+  const heartbeat = setInterval(() => socket.send(FEED_PING), HEARTBEAT_MS);
+  socket.addEventListener("close", () => clearInterval(heartbeat));
   return socket;
 }
