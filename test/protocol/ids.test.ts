@@ -38,12 +38,13 @@ test("a region's object has one name, and two regions have two", async () => {
   expect(isObjectName(one ?? "")).toBe(true);
 });
 
-test("an access token may never create, delete, stop or suspend", () => {
-  expect(OPERATIONS.filter((operation) => !isOpenToAccessTokens(operation))).toEqual(["create", "stop", "suspend", "delete"]);
+test("an access token may never create, delete, stop, suspend, change, resize or capture a machine", () => {
+  const closed = OPERATIONS.filter((operation) => !isOpenToAccessTokens(operation));
+  expect(closed).toEqual(["create", "stop", "suspend", "update", "resize", "snapshot", "delete"]);
 });
 
 test("only what runs inside the guest acts as a Linux user", () => {
-  expect(OPERATIONS.filter(actsAsLinuxUser)).toEqual(["exec", "files", "terminal", "ssh"]);
+  expect(OPERATIONS.filter(actsAsLinuxUser)).toEqual(["exec", "files", "terminal", "services", "ssh"]);
 });
 
 test("an identity and an account of the same name are different subjects", () => {
