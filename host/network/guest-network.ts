@@ -87,7 +87,7 @@ export class GuestNetwork {
     const name = portOf(portPrefix, this.network, address);
     const mac = macOf(address);
     await this.#admit({ name, mac, address, internet });
-    if ((await hostLinks()).get(name)?.master === bridge) return;
+    if (await this.#isAttached(name, pid)) return;
     // A half-made one, or one whose dead namespace the kernel has not cleared yet, would be in the way.
     await this.#removePort(name);
     await ipBatch([
@@ -119,6 +119,19 @@ export class GuestNetwork {
   /** Removes bridge, ports and firewall. */
   async close(): Promise<void> {
     await removeNetwork(this.#names);
+  }
+
+  /**
+   * Whether this guest, and not the machine's last boot, holds the port: the kernel clears a dead namespace when it finds
+   * time, and until then the old port looks alive on the bridge.
+   */
+  async #isAttached(name: string, pid: number): Promise<boolean> {
+    if ((await hostLinks()).get(name)?.master !== this.#names.bridge) return false;
+    const inGuest = ["--target", String(pid), "--net", "ip", "link", "show", "dev", "eth0"];
+    return runCommand("network", "nsenter", inGuest).then(
+      () => true,
+      () => false,
+    );
   }
 
   async #removePort(name: string): Promise<void> {
