@@ -11,7 +11,7 @@ import { Engine, type EngineLimits, type EngineMachine } from "./engine.ts";
 import { ensureGuestImage, sharedImageStore } from "./guest-image.ts";
 import { claimHome } from "./home-claim.ts";
 import { allowInotifyInstances } from "./kernel-limits.ts";
-import { removeEngineLeftovers } from "./leftovers.ts";
+import { removeEngineLeftovers, unmountContainer } from "./leftovers.ts";
 import { MachineSizes } from "./machine-sizes.ts";
 import { ownLimits, type PodmanHome, podmanHome, writePodmanConfig } from "./podman-home.ts";
 import { PodmanService } from "./podman-service.ts";
@@ -120,7 +120,7 @@ class ContainerDriver implements Driver {
     const found = await engine.inspect(vmId);
     if (found !== null && found.state !== "new") return this.start(vmId);
     // Its maker was interrupted, perhaps before the seed files were in: it holds nothing worth keeping.
-    if (found !== null) await engine.remove(vmId);
+    if (found !== null) await discard(this.#use(), vmId);
     const image = await this.#imageFor(spec);
     const address = addresses.assign(vmId);
     try {
@@ -226,10 +226,11 @@ class ContainerDriver implements Driver {
   }
 
   /** Takes over the machines that are there: those that run keep running, those that never ran are removed. */
-  async #adopt({ engine, network, addresses }: Opened): Promise<void> {
+  async #adopt(opened: Opened): Promise<void> {
+    const { engine, network, addresses } = opened;
     for (const { vmId, address, state, internet } of await engine.list()) {
       if (state === "new") {
-        await engine.remove(vmId);
+        await discard(opened, vmId);
         continue;
       }
       addresses.restore(vmId, address);
@@ -257,6 +258,13 @@ class ContainerDriver implements Driver {
     if (this.#opened === null) throw new DriverError("engine", "the container driver is not open");
     return this.#opened;
   }
+}
+
+/** Removes a machine whose maker was interrupted. */
+async function discard({ home, engine }: Opened, vmId: string): Promise<void> {
+  const made = await engine.inspect(vmId);
+  if (made !== null) await unmountContainer(home, made.containerId);
+  await engine.remove(vmId);
 }
 
 function asMachine(machine: EngineMachine | null): Machine | null {

@@ -50,6 +50,8 @@ export interface EngineMachine {
 export interface EngineMachineDetails extends EngineMachine {
   /** The guest's first process on the host; 0 while it does not run. */
   readonly pid: number;
+  /** The engine's own name for it. */
+  readonly containerId: string;
   /** Id of the image that the disk began with. */
   readonly imageId: string;
 }
@@ -95,7 +97,12 @@ export class Engine {
   async inspect(vmId: string): Promise<EngineMachineDetails | null> {
     const found = await attempt(`inspect ${vmId}`, () => this.#docker.getContainer(vmId).inspect(), { allow: [404] });
     if (found === null) return null;
-    return { ...machineOf(found.Config.Labels, found.State.Status), pid: found.State.Pid, imageId: found.Image };
+    return {
+      ...machineOf(found.Config.Labels, found.State.Status),
+      pid: found.State.Pid,
+      containerId: found.Id,
+      imageId: found.Image,
+    };
   }
 
   async create(spec: EngineMachineSpec, nowS: number): Promise<void> {

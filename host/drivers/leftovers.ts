@@ -90,6 +90,15 @@ function isAlive(pid: number): boolean {
   }
 }
 
+/**
+ * Unmounts what an engine that was killed in the middle had mounted for a container, so that it can be removed: the engine's
+ * successor does not know of these mounts.
+ */
+export async function unmountContainer(home: PodmanHome, containerId: string): Promise<void> {
+  const mounts = (await mountsUnder(home)).filter((mount) => mount.includes(`/overlay-containers/${containerId}/`));
+  for (const mount of mounts) await runCommand("engine", "umount", ["--lazy", mount]);
+}
+
 async function mountsUnder(home: PodmanHome): Promise<readonly string[]> {
   const lines = (await readFile("/proc/self/mountinfo", "utf8")).split("\n");
   const targets = lines.map((line) => (line.split(" ")[4] ?? "").replaceAll("\\040", " "));
