@@ -5,7 +5,7 @@ import manifest from "../package.json" with { type: "json" };
 import type { Clock, RandomBytes } from "../protocol/bytes.ts";
 import type { MachineStatus } from "../protocol/host-api.ts";
 import { hostAudience } from "../protocol/ticket.ts";
-import type { LiveSessions as LiveVerdicts } from "../service/live-sessions.ts";
+import type { LiveSessions } from "../service/live-sessions.ts";
 import type { Log } from "../service/log.ts";
 import { joinRegion, type Membership } from "../service/membership.ts";
 import { readSecretFile } from "../service/settings.ts";
@@ -24,7 +24,6 @@ import { startMetadataServer } from "./metadata.ts";
 import { RecordStore } from "./records.ts";
 import { createHostApp } from "./server.ts";
 import { Services } from "./services.ts";
-import { LiveSessions } from "./sessions.ts";
 import { type HostSettings, listenAddress } from "./settings.ts";
 import { Snapshots } from "./snapshots.ts";
 import { createTerminals, createUpgrades, watchLiveSessions } from "./terminals/setup.ts";
@@ -85,7 +84,7 @@ async function start(options: HostAgentOptions, closers: Closer[], closeAll: () 
   const id = keepHostId(settings.POSTERN_HOST_STATE, randomBytes);
   const serviceKey = readSecretFile(settings.POSTERN_SERVICE_KEY_FILE);
   let membership: Membership | null = null;
-  let live: LiveVerdicts | null = null;
+  let live: LiveSessions | null = null;
   let closing = false;
   const report = (vm: string, { state, at }: MachineStatus) => membership?.report({ type: "vm-state", vm, state, at });
 
@@ -163,9 +162,7 @@ async function start(options: HostAgentOptions, closers: Closer[], closeAll: () 
     machines,
     accounts,
     keys,
-    sessions: new LiveSessions(),
     idle,
-    clock,
     log,
     limits: {
       perVm: settings.POSTERN_VM_TUNNELS,

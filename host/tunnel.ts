@@ -1,6 +1,5 @@
 import type { IncomingMessage } from "node:http";
 import { connect, type Socket } from "node:net";
-import type { Clock } from "../protocol/bytes.ts";
 import { failure, type Result, success } from "../protocol/failures.ts";
 import { HOST_KEY_HEADER, SSH_KEY_HEADER, TRACE_HEADER } from "../protocol/headers.ts";
 import type { Log } from "../service/log.ts";
@@ -12,9 +11,9 @@ import type { IdleWatch } from "./idle.ts";
 import type { PublishedKeys } from "./keys.ts";
 import type { ManagedMachine, Running } from "./machine.ts";
 import type { Machines } from "./machines.ts";
-import type { LiveSessions } from "./sessions.ts";
 import { splice } from "./splice.ts";
 import { traceOf } from "./trace.ts";
+import { TunnelPlaces } from "./tunnel-places.ts";
 
 export interface TunnelLimits {
   /** Tunnels into one VM at once. */
@@ -30,9 +29,7 @@ export interface TunnelParts {
   readonly machines: Machines;
   readonly accounts: Accounts;
   readonly keys: PublishedKeys;
-  readonly sessions: LiveSessions;
   readonly idle: IdleWatch;
-  readonly clock: Clock;
   readonly log: Log;
   readonly limits: TunnelLimits;
 }
@@ -42,6 +39,7 @@ interface Opened {
   readonly machine: ManagedMachine;
   readonly running: Running;
   readonly guest: Socket;
+  /** Takes back what the tunnel was given: the guest's leave for its key, and its place. */
   readonly withdraw: () => void;
 }
 
@@ -51,10 +49,12 @@ interface Opened {
  */
 export class Tunnels {
   readonly #parts: TunnelParts;
+  readonly #places: TunnelPlaces;
   readonly #sockets = new Set<Socket>();
 
   constructor(parts: TunnelParts) {
     this.#parts = parts;
+    this.#places = new TunnelPlaces(parts.limits.perVm);
   }
 
   /** Handles Node's `connect` event. `head`: bytes that came right behind the request. */
@@ -81,12 +81,12 @@ export class Tunnels {
   }
 
   async #open(request: IncomingMessage, log: Log): Promise<Result<Opened>> {
-    const { gate, machines, accounts, keys, sessions, limits } = this.#parts;
+    const { gate, machines } = this.#parts;
     const vmId = /^([^:]*):22$/.exec(request.url ?? "")?.[1];
     if (vmId === undefined) return failure("bad-request", "A tunnel leads to <vm>:22 only.");
     const admission = await gate.admit(request.headers["proxy-authorization"], { vmId, operation: "ssh" }, log);
     if (!admission.ok) return admission;
-    const { claims, linuxUser } = admission.value;
+    const { claims } = admission.value;
     const header = request.headers[SSH_KEY_HEADER];
     const key = typeof header === "string" ? parseSshPublicKey(header) : null;
     if (key === null) return failure("bad-request", `${SSH_KEY_HEADER} must be one ssh-ed25519 public key.`);
@@ -96,13 +96,29 @@ export class Tunnels {
     }
     const machine = machines.find(vmId);
     if (!machine.ok) return machine;
-    if (sessions.count(vmId) >= limits.perVm) return failure("vm-busy", "Too many SSH connections to this VM are open.");
-    const account = await accounts.requireLogin(machine.value, linuxUser);
+    const leave = this.#places.take(vmId);
+    if (leave === null) return failure("vm-busy", "Too many SSH connections to this VM are open.");
+    let opened: Result<Opened> | null = null;
+    try {
+      opened = await this.#enter(admission.value, machine.value, key.line, leave);
+      return opened;
+    } finally {
+      if (opened?.ok !== true) leave();
+    }
+  }
+
+  async #enter(admission: Admission, machine: ManagedMachine, keyLine: string, leave: () => void): Promise<Result<Opened>> {
+    const { accounts, keys } = this.#parts;
+    const account = await accounts.requireLogin(machine, admission.linuxUser);
     if (!account.ok) return account;
-    const reached = await this.#reach(machine.value);
+    const reached = await this.#reach(machine);
     if (!reached.ok) return reached;
-    const withdraw = keys.publish(vmId, linuxUser, key.line);
-    return success({ admission: admission.value, machine: machine.value, withdraw, ...reached.value });
+    const forget = keys.publish(machine.vmId, admission.linuxUser, keyLine);
+    const withdraw = () => {
+      forget();
+      leave();
+    };
+    return success({ admission, machine, withdraw, ...reached.value });
   }
 
   async #reach(machine: ManagedMachine): Promise<Result<{ running: Running; guest: Socket }>> {
@@ -117,17 +133,15 @@ export class Tunnels {
   }
 
   #start({ admission, machine, running, guest, withdraw }: Opened, socket: Socket, head: Buffer, trace: string, log: Log): void {
-    const { sessions, idle, clock, limits } = this.#parts;
-    const { sub, epoch, cred } = admission.claims;
+    const { idle, limits } = this.#parts;
+    const { sub, cred } = admission.claims;
     const { vmId } = machine;
     const { linuxUser } = admission;
-    const end = sessions.add({ vmId, linuxUser, subject: sub, epoch, credentialId: cred, since: clock() });
     const stopMetering = idle.meter(vmId, () => guest.bytesRead + guest.bytesWritten);
     log.info("tunnel opened", { vm: vmId, user: linuxUser, sub, cred });
     socket.write(`HTTP/1.1 200 OK\r\n${HOST_KEY_HEADER}: ${machine.hostKey}\r\n${TRACE_HEADER}: ${trace}\r\n\r\n`);
     if (head.length > 0) guest.write(head);
     splice(socket, guest, { down: running.down, keepaliveMs: limits.keepaliveMs }, () => {
-      end();
       stopMetering();
       withdraw();
       log.info("tunnel closed", { vm: vmId });

@@ -59,14 +59,18 @@ describe.each(PACKAGES)("copies of a VM with $name", (from) => {
 describe.each(PACKAGES)("sizes of a VM with $name", (from) => {
   const resize = (vm: SdkVm, wish: Partial<Parameters<SdkVm["resize"]>[0]>) => vm.resize(wish as Parameters<SdkVm["resize"]>[0]);
 
-  test("resize answers the sizes that hold, or refuses by name what the driver cannot do", async () => {
-    const { vm } = await testVm(await ownerWith(from));
-    const outcome = await resize(vm, { memSizeGb: 2 }).then(
-      (answer) => ({ answer }),
-      (error: { body: ErrorBody }) => ({ code: error.body.code }),
+  test("resize answers the sizes that hold, and refuses by name what the driver cannot do", async () => {
+    const owner = await ownerWith(from);
+    const { vm, vmId } = await testVm(owner);
+    await resize(vm, { vcpuCount: 1, memSizeGb: 2 });
+    const shown = (await owner.vms.list()).vms.find(({ id }) => id === vmId);
+    expect(shown).toMatchObject({ sizing: { vcpuCount: 1, memSizeMib: 2048 } });
+    const refused = await resize(vm, { rootfsSizeGb: 10 }).then(
+      () => expect.fail("the disk was resized"),
+      (error: { body: ErrorBody }) => error.body,
     );
-    if ("answer" in outcome) expect(await vm.exec("true")).toMatchObject({ statusCode: 0 });
-    else expect(from.Errors).toHaveProperty(className(outcome.code));
+    expect(from.Errors).toHaveProperty(className(refused.code));
+    expect(refused.message).toContain("rootfsSizeGb");
   });
 
   test("an empty or senseless resize is refused", async () => {

@@ -156,6 +156,26 @@ describe("tunnel", () => {
     }, "there is room again");
   });
 
+  test("lets no more in than a VM may have, however many arrive together", async () => {
+    const other = await host.createVm({});
+    const many = Array.from({ length: 12 }, () => connect({ vm: other }, pair().publicKey, `${other}:22`));
+    const answers = await Promise.all(many);
+    for (const { socket } of answers) socket.destroy();
+    expect(answers.filter(({ status }) => status === 200)).toHaveLength(3);
+    expect(answers.filter(({ status }) => status === 409)).toHaveLength(9);
+  });
+
+  test("takes no room for a tunnel that it refuses", async () => {
+    const other = await host.createVm({});
+    for (let tries = 0; tries < 4; tries += 1) {
+      const refused = await connect({ vm: other, user: "stranger" }, pair().publicKey, `${other}:22`);
+      expect(kindOf(refused)).toEqual([404, "linux-user-not-found"]);
+    }
+    const { status, socket } = await connect({ vm: other }, pair().publicKey, `${other}:22`);
+    socket.destroy();
+    expect(status).toBe(200);
+  });
+
   test("admits a ticket that is bound to the key that is shown", async () => {
     const own = pair();
     const fingerprint = parseSshPublicKey(own.publicKey)?.fingerprint ?? "";

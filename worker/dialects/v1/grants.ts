@@ -2,7 +2,7 @@ import { z } from "zod";
 import type { GrantRow } from "../../../durable-objects/contract.ts";
 import { getGrant, grantVm, listGrants, revokeGrant, updateGrant } from "../../services/grants.ts";
 import { accountEndpoint, type Endpoint } from "../endpoint.ts";
-import { allowedLinuxUsers } from "../linux-users.ts";
+import { allowedLinuxUsers, requiredLinuxUsers } from "../linux-users.ts";
 import { pageOf, pageQuery } from "../paging.ts";
 import { isoTime, mapped, nothing } from "../translate.ts";
 
@@ -54,12 +54,7 @@ export const grantEndpoints: readonly Endpoint[] = [
     method: "put",
     path: `${BASE}/{vmId}`,
     summary: "Replace the Linux users of a grant; null admits any",
-    body: z.strictObject({
-      allowedUsers: z
-        .unknown()
-        .refine((value) => value !== undefined, "is required: a list of Linux users, or null for any")
-        .pipe(allowedLinuxUsers),
-    }),
+    body: z.strictObject({ allowedUsers: requiredLinuxUsers }),
     answer: permission,
     handle: async (edge, account, { path, body }) =>
       mapped(await updateGrant(edge, account.accountId, path, body.allowedUsers), toPermission),
