@@ -58,7 +58,7 @@ export interface Verdict {
 export interface VerdictQuestion {
   readonly vmId: string;
   readonly operation: Operation;
-  /** Already defaulted and validated; `null` for operations on the machine itself. */
+  /** Already defaulted (which may be to `IMAGE_USER`) and validated; `null` for operations on the machine itself. */
   readonly linuxUser: string | null;
 }
 

@@ -1,4 +1,5 @@
 import { failure, type Result, success } from "../protocol/failures.ts";
+import { IMAGE_USER } from "../protocol/linux-user.ts";
 import { VM_NOT_FOUND_MESSAGE } from "../protocol/messages.ts";
 import { actsAsLinuxUser, isOpenToAccessTokens } from "../protocol/operations.ts";
 import type { GrantRow, VerdictQuestion } from "./contract.ts";
@@ -19,6 +20,9 @@ export function decide(question: VerdictQuestion, grant: GrantRow | null): Resul
   if (linuxUser === null) return failure("bad-request", "This operation runs as a Linux user, and none was named.");
   if (grant.allowedUsers === null || grant.allowedUsers.includes(linuxUser)) return success(linuxUser);
   const allowed = grant.allowedUsers.length === 0 ? "none" : grant.allowedUsers.join(", ");
-  const message = `This access token may not act as the Linux user "${linuxUser}" on this VM. Allowed users: ${allowed}.`;
+  const message =
+    linuxUser === IMAGE_USER
+      ? `This access token may act as some Linux users of this VM only, so one must be named. Allowed users: ${allowed}.`
+      : `This access token may not act as the Linux user "${linuxUser}" on this VM. Allowed users: ${allowed}.`;
   return failure("linux-user-forbidden", message, { allowedUsers: grant.allowedUsers });
 }

@@ -1,5 +1,6 @@
 import { failure, type Result, success } from "../protocol/failures.ts";
 import type { ExecAnswer } from "../protocol/host-api.ts";
+import { DEFAULT_LINUX_USER, IMAGE_USER, isLinuxUser } from "../protocol/linux-user.ts";
 import type { SetupStep } from "./accounts-plan.ts";
 import { type CommandLimits, startCommand } from "./command.ts";
 import type { GuestChannel, GuestSsh, StartChannel } from "./guest-ssh.ts";
@@ -12,6 +13,8 @@ const CHECK_LIMITS: CommandLimits = { outputBytes: 64 * 1024, drainMs: 500, kill
 const CHECK_TIMEOUT_MS = 10_000;
 /** One account may take long: `useradd` copies the skeleton and may find a slow disk. */
 const SETUP_TIMEOUT_MS = 60_000;
+/** What images give the account that is meant to be used (contract section 7). */
+const IMAGE_UID = 1000;
 /** Login shells that refuse to be one. */
 const NO_SHELLS: ReadonlySet<string> = new Set(["nologin", "false", "sync", "halt", "shutdown"]);
 
@@ -24,6 +27,7 @@ export interface FileOwner {
 /** What the host knows and does about Linux accounts in guests; as root, over SSH. */
 export class Accounts {
   readonly #guests: GuestSsh;
+  readonly #imageUsers = new WeakMap<ManagedMachine, string>();
 
   constructor(guests: GuestSsh) {
     this.#guests = guests;
@@ -48,6 +52,28 @@ export class Accounts {
       turn.value();
     };
     return success({ ...opened.value, release });
+  }
+
+  /** Whom a ticket means: `IMAGE_USER` is the guest's account with the uid 1000, or root. Wakes the machine for that one. */
+  async whoIs(machine: ManagedMachine, linuxUser: string): Promise<Result<string>> {
+    if (linuxUser !== IMAGE_USER) return success(linuxUser);
+    const turn = await this.#turn(machine);
+    if (!turn.ok) return turn;
+    try {
+      const answer = await this.#asRoot(machine, `getent passwd ${IMAGE_UID}`, CHECK_TIMEOUT_MS);
+      if (!answer.ok) return answer;
+      const [name = ""] = answer.value.stdout.split(":");
+      const found = isLinuxUser(name) ? name : DEFAULT_LINUX_USER;
+      this.#imageUsers.set(machine, found);
+      return success(found);
+    } finally {
+      turn.value();
+    }
+  }
+
+  /** Whom `whoIs` last found a machine to mean by `IMAGE_USER`; root before. Wakes nothing. */
+  knownAs(machine: ManagedMachine, linuxUser: string): string {
+    return linuxUser === IMAGE_USER ? (this.#imageUsers.get(machine) ?? DEFAULT_LINUX_USER) : linuxUser;
   }
 
   /** Checks that an account can log in. Wakes the machine if it sleeps. */

@@ -2,6 +2,7 @@ import { encodeBase32 } from "../protocol/base32.ts";
 import type { RandomBytes } from "../protocol/bytes.ts";
 import { failure, type Result } from "../protocol/failures.ts";
 import type { ExecAnswer, ExecRequest } from "../protocol/host-api.ts";
+import { IMAGE_USER } from "../protocol/linux-user.ts";
 import type { Accounts } from "./accounts.ts";
 import { type CommandLimits, startCommand } from "./command.ts";
 import type { ManagedMachine } from "./machine.ts";
@@ -34,10 +35,23 @@ export class Exec {
     this.#randomBytes = randomBytes;
   }
 
-  /** `caller` aborts when the caller went away: the command is killed. */
-  async run(machine: ManagedMachine, linuxUser: string, request: ExecRequest, caller: AbortSignal): Promise<Result<ExecAnswer>> {
+  /**
+   * `caller` aborts when the caller went away: the command is killed. `actedAs` is told whom `IMAGE_USER` turned out to be,
+   * before the command runs.
+   */
+  async run(
+    machine: ManagedMachine,
+    wanted: string,
+    request: ExecRequest,
+    caller: AbortSignal,
+    actedAs?: (linuxUser: string) => void,
+  ): Promise<Result<ExecAnswer>> {
     const refused = this.#check(request);
     if (refused !== null) return refused;
+    const user = await this.#accounts.whoIs(machine, wanted);
+    if (!user.ok) return user;
+    const linuxUser = user.value;
+    if (wanted === IMAGE_USER) actedAs?.(linuxUser);
     const marker = encodeBase32(this.#randomBytes(10));
     const command = {
       command: request.command,

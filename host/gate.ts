@@ -11,7 +11,10 @@ export interface Wanted {
   readonly operation: Operation;
 }
 
-/** A checked ticket. `linuxUser` is `root` where the operation is on the machine itself and nobody in the guest acts. */
+/**
+ * A checked ticket. `linuxUser` is `root` where the operation is on the machine itself and nobody in the guest acts; it is
+ * `IMAGE_USER` where `Accounts.whoIs` must say who acts.
+ */
 export interface Admission {
   readonly claims: TicketClaims;
   readonly linuxUser: string;

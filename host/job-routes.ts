@@ -1,6 +1,6 @@
 import type { Hono } from "hono";
 import { type Result, success } from "../protocol/failures.ts";
-import { JOB_STATE_HEADER } from "../protocol/headers.ts";
+import { ACTED_AS_HEADER, JOB_STATE_HEADER } from "../protocol/headers.ts";
 import { execRequest, jobWait } from "../protocol/host-api.ts";
 import { failureAnswer } from "./answers.ts";
 import type { Exec } from "./exec.ts";
@@ -30,15 +30,20 @@ export function mountJobs(app: Hono<HostEnv>, { guarded, jsonLimit }: RouteTools
       if (!request.ok) return failureAnswer(request.failure);
       const wait = readQuery(context, jobWait);
       if (!wait.ok) return failureAnswer(wait.failure);
+      let actedAs: string | null = null;
       const work = async () => {
         const end = idle.begin(vmId);
         try {
-          return await exec.run(machine.value, admission.linuxUser, request.value, new AbortController().signal);
+          return await exec.run(machine.value, admission.linuxUser, request.value, new AbortController().signal, (user) => {
+            actedAs = user;
+          });
         } finally {
           end();
         }
       };
-      return answer(context, await jobs.run(idOf(context), ownerOf(vmId, admission), wait.value.waitMs, work));
+      const state = await jobs.run(idOf(context), ownerOf(vmId, admission), wait.value.waitMs, work);
+      if (actedAs !== null) context.header(ACTED_AS_HEADER, actedAs);
+      return answer(context, state);
     }),
   );
   app.get(

@@ -5,13 +5,14 @@ import { z } from "zod";
 import { isFailure, type Result } from "../protocol/failures.ts";
 import { type ExecAnswer, execAnswer } from "../protocol/host-api.ts";
 import { isBackgroundId, isVmId } from "../protocol/ids.ts";
-import { isLinuxUser } from "../protocol/linux-user.ts";
+import { IMAGE_USER, isLinuxUser } from "../protocol/linux-user.ts";
 import { writeFileAtomically } from "./atomic-file.ts";
 
 const jobRecord = z.object({
   id: z.string().refine(isBackgroundId),
   vmId: z.string().refine(isVmId),
-  linuxUser: z.string().refine(isLinuxUser),
+  /** As the ticket had it: `IMAGE_USER` stays what it is, and only who may mean it again gets the result. */
+  linuxUser: z.union([z.string().refine(isLinuxUser), z.literal(IMAGE_USER)]),
   /** `sub` of the ticket that began it. */
   subject: z.string(),
   /** Milliseconds since 1970 UTC; null: no result was written. */

@@ -1,7 +1,7 @@
 import { Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import { failure, type Result } from "../protocol/failures.ts";
-import { TRACE_HEADER } from "../protocol/headers.ts";
+import { ACTED_AS_HEADER, TRACE_HEADER } from "../protocol/headers.ts";
 import { createMachine, execRequest, type MachineStatus } from "../protocol/host-api.ts";
 import type { Log } from "../service/log.ts";
 import { failureAnswer } from "./answers.ts";
@@ -94,7 +94,9 @@ export function createHostApp(parts: HostParts): Hono<HostEnv> {
       if (!machine.ok) return failureAnswer(machine.failure);
       const request = await readJson(context, execRequest);
       if (!request.ok) return failureAnswer(request.failure);
-      const answer = await exec.run(machine.value, linuxUser, request.value, context.req.raw.signal);
+      const answer = await exec.run(machine.value, linuxUser, request.value, context.req.raw.signal, (user) =>
+        context.header(ACTED_AS_HEADER, user),
+      );
       return answer.ok ? context.json(answer.value) : failureAnswer(answer.failure);
     }),
   );

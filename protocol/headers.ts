@@ -12,6 +12,9 @@ export const BACKGROUND_ID_HEADER = "x-freestyle-background-request-id";
 /** On a host's answer about a job: `running`, `done` (an `ExecAnswer` follows) or `failed` (its `Failure` follows). */
 export const JOB_STATE_HEADER = "postern-job-state";
 
+/** On a host's answer to what was asked for as the guest's own user: who that was. */
+export const ACTED_AS_HEADER = "postern-acted-as";
+
 /** On a host's answer to a file read: `file` (raw bytes follow) or `directory` (JSON follows). */
 export const FILE_KIND_HEADER = "postern-file-kind";
 

@@ -1,6 +1,12 @@
 /** The Linux user of an operation that names none: root, as the client-sessions document says. */
 export const DEFAULT_LINUX_USER = "root";
 
+/**
+ * Whoever the guest itself says: the account with the uid 1000 if it has one, else root. That is whom 0.2 means in exec and
+ * terminals when it names nobody. Only a caller who may act as anybody may mean it, and no Linux user can have the name.
+ */
+export const IMAGE_USER = "*";
+
 const LINUX_USER_PATTERN = /^[a-z_][a-z0-9_-]{0,31}$/;
 
 /**

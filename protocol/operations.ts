@@ -21,6 +21,13 @@ export type Operation = (typeof OPERATIONS)[number];
 const TOKEN_OPERATIONS: ReadonlySet<Operation> = new Set(["read", "exec", "files", "terminal", "services", "ssh", "start"]);
 const LINUX_USER_OPERATIONS: ReadonlySet<Operation> = new Set(["exec", "files", "terminal", "services", "ssh"]);
 
+const IMAGE_USER_OPERATIONS: ReadonlySet<Operation> = new Set(["exec", "terminal"]);
+
+/** Whether the operation may leave it to the guest as whom it acts (`IMAGE_USER`). */
+export function mayActAsImageUser(operation: Operation): boolean {
+  return IMAGE_USER_OPERATIONS.has(operation);
+}
+
 /** Whether an access token may ever do this; the rest is for API keys, whatever the grant says. */
 export function isOpenToAccessTokens(operation: Operation): boolean {
   return TOKEN_OPERATIONS.has(operation);

@@ -1,8 +1,8 @@
 import { type CryptoKey, decodeProtectedHeader, errors, type JWTVerifyGetKey, jwtVerify, SignJWT } from "jose";
 import { z } from "zod";
 import { isVmId } from "./ids.ts";
-import { isLinuxUser } from "./linux-user.ts";
-import { OPERATIONS } from "./operations.ts";
+import { IMAGE_USER, isLinuxUser } from "./linux-user.ts";
+import { mayActAsImageUser, OPERATIONS } from "./operations.ts";
 import type { Subject } from "./subjects.ts";
 
 /** `typ` of a ticket (RFC 8725 section 3.11: explicit typing keeps other JWTs from passing as one). */
@@ -27,15 +27,15 @@ export function forwarderAudience(region: string): string {
   return `forwarder:${region}`;
 }
 
-const ticketClaims = z.object({
+const claims = z.object({
   iss: z.string(),
   aud: z.array(z.string()).min(1),
   /** Whose verdict this is; floors are kept per subject. */
   sub: z.custom<Subject>((value) => typeof value === "string" && /^(identity|account):[a-z2-7]{16}$/.test(value)),
   jti: z.string().min(16).max(64),
   vm: z.string().refine(isVmId),
-  /** Linux user to act as, or `null` for operations on the machine itself. */
-  user: z.string().refine(isLinuxUser).nullable(),
+  /** Linux user to act as, `IMAGE_USER`, or `null` for operations on the machine itself. */
+  user: z.union([z.string().refine(isLinuxUser), z.literal(IMAGE_USER)]).nullable(),
   op: z.enum(OPERATIONS),
   /** The subject's epoch when its object was read. */
   epoch: z.int().nonnegative(),
@@ -58,6 +58,8 @@ const ticketClaims = z.object({
   /** RFC 7800: the only SSH key that may use the ticket, as an OpenSSH `SHA256:` fingerprint. */
   cnf: z.object({ ssh: z.string() }).optional(),
 });
+
+const ticketClaims = claims.refine(({ user, op }) => user !== IMAGE_USER || mayActAsImageUser(op));
 
 /** What a ticket says. Times in seconds since 1970 UTC. */
 export type TicketClaims = z.infer<typeof ticketClaims>;

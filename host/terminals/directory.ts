@@ -67,11 +67,18 @@ export class SessionDirectory<Entry extends DirectoryEntry> {
     if (oldest !== undefined && this.#expired.size > MAX_EXPIRED) this.#expired.delete(oldest);
   }
 
-  /** Finds the session that a Linux user names: in `v1` by name, in `v5` by number or by slug. */
-  find(id: string, dialect: TerminalDialect, linuxUser: string): Result<Entry> {
+  /**
+   * Finds the session that a Linux user names: in `v1` by name, in `v5` by number or by slug. Of several that have the slug,
+   * `preferred`'s comes first.
+   */
+  find(id: string, dialect: TerminalDialect, linuxUser: string, preferred = linuxUser): Result<Entry> {
     if (!TERMINAL_NAME_PATTERN.test(id)) return failure("session-id-invalid", "This is no session id.");
     const entry =
-      dialect === "v1" ? this.#named(id) : /^\d+$/.test(id) ? this.#entries.get(Number(id)) : this.#slugged(id, linuxUser);
+      dialect === "v1"
+        ? this.#named(id)
+        : /^\d+$/.test(id)
+          ? this.#entries.get(Number(id))
+          : this.#slugged(id, linuxUser, preferred);
     const details = { sessionId: id };
     if (entry === undefined) {
       return this.#expired.has(dialect === "v1" ? id : `pty-${id}`)
@@ -95,8 +102,8 @@ export class SessionDirectory<Entry extends DirectoryEntry> {
     return this.all().find(({ spec }) => spec.name === name);
   }
 
-  #slugged(slug: string, linuxUser: string): Entry | undefined {
+  #slugged(slug: string, linuxUser: string, preferred: string): Entry | undefined {
     const slugged = this.visibleTo(linuxUser).filter(({ spec }) => spec.slug === slug);
-    return slugged.find(({ spec }) => spec.linuxUser === linuxUser) ?? slugged[0];
+    return slugged.find(({ spec }) => spec.linuxUser === preferred) ?? slugged[0];
   }
 }

@@ -1,6 +1,8 @@
 import { failure, type Result, success } from "../../protocol/failures.ts";
 import type { MachineState } from "../../protocol/feed.ts";
 import type { TerminalClosed, TerminalDialect, TerminalList, TerminalOpen } from "../../protocol/host-api.ts";
+import { IMAGE_USER } from "../../protocol/linux-user.ts";
+import type { Accounts } from "../accounts.ts";
 import type { ManagedMachine } from "../machine.ts";
 import { SessionDirectory } from "./directory.ts";
 import { type SessionParts, TerminalSession } from "./session.ts";
@@ -22,12 +24,14 @@ interface VmTerminals {
 /** Every terminal session of this host. They live in this process, so they survive whatever becomes of sockets and edge. */
 export class Terminals {
   readonly #parts: SessionParts;
+  readonly #accounts: Accounts;
   readonly #limits: TerminalsLimits;
   readonly #byVm = new Map<string, VmTerminals>();
   readonly #check: NodeJS.Timeout;
 
   constructor(parts: SessionParts, limits: TerminalsLimits) {
     this.#parts = parts;
+    this.#accounts = parts.shell.accounts;
     this.#limits = limits;
     this.#check = setInterval(() => this.#lookForDead(), limits.checkMs);
     this.#check.unref();
@@ -36,9 +40,12 @@ export class Terminals {
   /** Opens a session, or finds the one that already has the slug. Wakes the VM for a new one. */
   async open(
     machine: ManagedMachine,
-    linuxUser: string,
+    wanted: string,
     request: TerminalOpen,
   ): Promise<Result<{ session: TerminalSession; created: boolean }>> {
+    const user = await this.#accounts.whoIs(machine, wanted);
+    if (!user.ok) return user;
+    const linuxUser = user.value;
     const { sessions } = this.#of(machine);
     const slug = request.slug ?? null;
     const known = slug === null ? success(null) : sessions.withSlug(slug, linuxUser);
@@ -59,21 +66,21 @@ export class Terminals {
     id: string,
     dialect: TerminalDialect,
   ): Promise<Result<{ session: TerminalSession; created: boolean }>> {
-    const session = this.#of(machine).sessions.find(id, dialect, linuxUser);
+    const session = this.#find(machine, linuxUser, id, dialect);
     return session.ok ? this.#awake(machine, session.value, false) : session;
   }
 
   list(machine: ManagedMachine, linuxUser: string): TerminalList {
     return {
       sessions: this.#of(machine)
-        .sessions.visibleTo(linuxUser)
+        .sessions.visibleTo(reachOf(linuxUser))
         .map((session) => session.describe()),
     };
   }
 
   /** Ends a session and forgets it. */
   async close(machine: ManagedMachine, linuxUser: string, id: string, dialect: TerminalDialect): Promise<Result<TerminalClosed>> {
-    const session = this.#of(machine).sessions.find(id, dialect, linuxUser);
+    const session = this.#find(machine, linuxUser, id, dialect);
     if (!session.ok) return session;
     const { number, name, exitCode } = session.value.describe();
     await this.discard(machine, session.value);
@@ -102,6 +109,10 @@ export class Terminals {
     const known = this.#byVm.get(machine.vmId) ?? { machine, sessions: new SessionDirectory<TerminalSession>() };
     this.#byVm.set(machine.vmId, known);
     return known;
+  }
+
+  #find(machine: ManagedMachine, linuxUser: string, id: string, dialect: TerminalDialect): Result<TerminalSession> {
+    return this.#of(machine).sessions.find(id, dialect, reachOf(linuxUser), this.#accounts.knownAs(machine, linuxUser));
   }
 
   #create(machine: ManagedMachine, linuxUser: string, slug: string | null, request: TerminalOpen): Result<TerminalSession> {
@@ -138,4 +149,9 @@ export class Terminals {
       if (machine.running !== null && sessions.all().some((session) => !session.isOver)) void machine.stillRuns();
     }
   }
+}
+
+/** Only who may act as anybody may mean `IMAGE_USER`, so it reaches what root does. */
+function reachOf(linuxUser: string): string {
+  return linuxUser === IMAGE_USER ? "root" : linuxUser;
 }

@@ -2,8 +2,9 @@ import type { IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
 import { type WebSocket, WebSocketServer } from "ws";
 import { failure, type Result, success } from "../../protocol/failures.ts";
-import { TRACE_HEADER } from "../../protocol/headers.ts";
+import { ACTED_AS_HEADER, TRACE_HEADER } from "../../protocol/headers.ts";
 import { type TerminalDialect, terminalAttach, terminalOpen } from "../../protocol/host-api.ts";
+import { IMAGE_USER } from "../../protocol/linux-user.ts";
 import type { LiveSessions } from "../../service/live-sessions.ts";
 import type { Log } from "../../service/log.ts";
 import { refuseOnSocket } from "../answers.ts";
@@ -49,11 +50,13 @@ export class TerminalUpgrades {
   readonly #parts: UpgradeParts;
   readonly #server: WebSocketServer;
   readonly #open = new Set<TerminalSocket>();
+  readonly #actedAs = new WeakMap<IncomingMessage, string>();
 
   constructor(parts: UpgradeParts) {
     this.#parts = parts;
     const maxPayload = parts.frameBytes;
     this.#server = new WebSocketServer({ noServer: true, clientTracking: false, perMessageDeflate: false, maxPayload });
+    this.#server.on("headers", (headers, request) => headers.push(`${ACTED_AS_HEADER}: ${this.#actedAs.get(request) ?? ""}`));
   }
 
   /** Handles Node's `upgrade` event. `head`: bytes that came right behind the request. */
@@ -71,6 +74,7 @@ export class TerminalUpgrades {
       else if (socket.destroyed) await this.#abandon(opened.value);
       else {
         socket.off("error", onError);
+        this.#actedAs.set(request, userOf(opened.value.admission, opened.value.session));
         this.#server.handleUpgrade(request, socket, Buffer.concat([head, early]), (accepted) =>
           this.#begin(accepted, opened.value, log),
         );
@@ -122,8 +126,9 @@ export class TerminalUpgrades {
 
   #begin(accepted: WebSocket, opened: Opened, log: Log): void {
     const { admission, machine, session, created, dialect, size } = opened;
-    const { claims, linuxUser: user } = admission;
+    const { claims } = admission;
     const { sub, cred } = claims;
+    const user = userOf(admission, session);
     const live = this.#parts.live();
     if (live === null) {
       accepted.terminate();
@@ -139,6 +144,11 @@ export class TerminalUpgrades {
     const forget = live.add({ claims: { ...claims, user, op: "terminal" }, end: (text) => socket.refuse(text) });
     socket.begin(created);
   }
+}
+
+/** As whom a socket acts, which the grant must go on to allow: the session's own user where the ticket left it to the guest. */
+function userOf({ linuxUser }: Admission, { spec }: TerminalSession): string {
+  return linuxUser === IMAGE_USER ? spec.linuxUser : linuxUser;
 }
 
 /**

@@ -122,8 +122,20 @@ describe("exec with freestyle 0.2.17", () => {
     });
     expect(answer).toMatchObject({ stdout: "it's $HOME alice  00 ff 0a\n", statusCode: 3 });
     expect(await vm.linuxUser("alice").exec("id -un")).toMatchObject({ stdout: "alice\n" });
-    expect(await vm.exec("id -un")).toMatchObject({ stdout: "root\n" });
+    expect(await vm.linuxUser("root").exec("id -un")).toMatchObject({ stdout: "root\n" });
     await expectRefusalV5(vm.exec({ command: "id", linuxUser: "mallory" }), "404 NOT_FOUND");
+  });
+
+  test("without a user runs as the account with the uid 1000, or as root where there is none", async () => {
+    const client = await owner();
+    const { vm } = await testVmV5(client);
+    expect(await vm.exec("id -un")).toMatchObject({ stdout: "root\n" });
+    await vm.exec("useradd --create-home --uid 1000 --shell /bin/bash ubuntu");
+    const { token } = await testIdentityV5(client, vm);
+    const held = tokenClientV5(token).vms.ref(vm.id);
+    expect(await held.exec("id -un; pwd")).toMatchObject({ stdout: "ubuntu\n/home/ubuntu\n" });
+    const { token: narrow } = await testIdentityV5(client, vm, ["root"]);
+    await expectRefusalV5(tokenClientV5(narrow).vms.ref(vm.id).exec("id"), "403 FORBIDDEN");
   });
 
   test("a command whose time is up answers what it wrote and a null status", async () => {

@@ -1,5 +1,6 @@
 import type { ZodType, z } from "zod";
 import type { FailureKind, Result } from "../../protocol/failures.ts";
+import type { IMAGE_USER } from "../../protocol/linux-user.ts";
 import type { Operation } from "../../protocol/operations.ts";
 import type { AccountPrincipal, Principal } from "../auth/principal.ts";
 import type { Edge } from "../edge.ts";
@@ -37,6 +38,8 @@ interface Shape<Path extends string, Query, Body> {
    * caller is authorised. When absent, the header of 0.1 names it.
    */
   readonly linuxUser?: (input: { readonly query: Query; readonly body: Body }) => string | null;
+  /** Who is meant when no Linux user is named: root when absent. */
+  readonly unnamedUser?: typeof IMAGE_USER;
   /** Shape of a success. An endpoint that streams answers a `Response` itself; `z.void()` is 204 without a body. */
   readonly answer: ZodType;
 }

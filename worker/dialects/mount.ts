@@ -16,7 +16,7 @@ import { check, readJson } from "../http/input.ts";
 import { readQuery } from "../http/query.ts";
 import { upgradeTo } from "../http/upgrade.ts";
 import { limitFailures, limitPrincipal } from "../limits/rate-limits.ts";
-import { authorise } from "../services/authorise.ts";
+import { type Authority, authorise } from "../services/authorise.ts";
 import { Pending } from "../services/background.ts";
 import { vmIdNamed } from "../services/vms-slugs.ts";
 import { pendingAnswer } from "./background.ts";
@@ -104,7 +104,7 @@ async function serve(
 
 async function admit(
   edge: Edge,
-  { admission }: Endpoint,
+  { admission, unnamedUser }: Endpoint,
   credential: Credential,
   vm: { readonly named: string; readonly maySlug: boolean },
   linuxUser: string | null,
@@ -122,11 +122,13 @@ async function admit(
     case "vm-socket": {
       const vmId = vm.maySlug ? await vmIdNamed(edge, credential, vm.named) : success(vm.named);
       if (!vmId.ok) return vmId;
-      const authority = await authorise(edge, credential, { vmId: vmId.value, operation: admission.operation, linuxUser });
-      if (!authority.ok) return authority;
-      noteVerdict(attempt, authority.value.verdict);
-      if (admission.access === "vm") return authority;
-      return success(authorisedCaller(edge, authority.value));
+      const { operation } = admission;
+      const wanted = { vmId: vmId.value, operation, linuxUser, ...(unnamedUser === undefined ? {} : { unnamedUser }) };
+      const authorised = await authorise(edge, credential, wanted);
+      if (!authorised.ok) return authorised;
+      const authority: Authority = { ...authorised.value, actedAs: (user) => noteLinuxUser(attempt, user) };
+      noteVerdict(attempt, authority.verdict);
+      return success(admission.access === "vm" ? authority : authorisedCaller(edge, authority));
     }
   }
 }

@@ -1,5 +1,6 @@
 import type { Verdict } from "../../durable-objects/contract.ts";
 import { failure, type Result, success } from "../../protocol/failures.ts";
+import { ACTED_AS_HEADER } from "../../protocol/headers.ts";
 import type { Edge } from "../edge.ts";
 import { logEvent } from "../log.ts";
 import { type Authority, locate } from "../services/authorise.ts";
@@ -19,10 +20,17 @@ export async function forward(edge: Edge, authority: Authority, call: HostCall):
   const known = isOnce ? await freshVerdict(edge, authority) : success(authority.verdict);
   if (!known.ok) return known;
   const first = await send(edge, known.value, call);
-  if (first.ok || !isStale(first.failure.kind)) return asCallerSees(edge, first);
+  if (first.ok || !isStale(first.failure.kind)) return asCallerSees(edge, told(authority, first));
   const verdict = await authority.reread();
   if (!verdict.ok) return verdict;
-  return asCallerSees(edge, isOnce ? first : await send(edge, verdict.value, call));
+  return asCallerSees(edge, isOnce ? first : told(authority, await send(edge, verdict.value, call)));
+}
+
+/** Passes on whom the guest meant, where the host says it. */
+function told({ actedAs }: Authority, answer: Result<Response>): Result<Response> {
+  const linuxUser = answer.ok ? answer.value.headers.get(ACTED_AS_HEADER) : null;
+  if (linuxUser !== null) actedAs?.(linuxUser);
+  return answer;
 }
 
 async function freshVerdict(edge: Edge, { verdict, reread }: Authority): Promise<Result<Verdict>> {

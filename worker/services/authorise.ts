@@ -1,7 +1,7 @@
 import type { Placement, Verdict, VerdictQuestion } from "../../durable-objects/contract.ts";
 import { type Failure, failure, type Result, success } from "../../protocol/failures.ts";
 import { isVmId } from "../../protocol/ids.ts";
-import { DEFAULT_LINUX_USER, isLinuxUser } from "../../protocol/linux-user.ts";
+import { DEFAULT_LINUX_USER, type IMAGE_USER, isLinuxUser } from "../../protocol/linux-user.ts";
 import { actsAsLinuxUser, isOpenToAccessTokens, type Operation } from "../../protocol/operations.ts";
 import { accountSubject } from "../../protocol/subjects.ts";
 import type { Credential } from "../../protocol/tokens.ts";
@@ -14,8 +14,10 @@ import { ask, identityObject, vmObject } from "../objects.ts";
 export interface VmRequest {
   readonly vmId: string;
   readonly operation: Operation;
-  /** As the caller named it; `null`: nobody was named, which means root. */
+  /** As the caller named it; `null`: nobody was named. */
   readonly linuxUser: string | null;
+  /** Who is meant when nobody was named: root, unless this says that the guest decides. */
+  readonly unnamedUser?: typeof IMAGE_USER;
 }
 
 /**
@@ -25,6 +27,8 @@ export interface VmRequest {
 export interface Authority {
   readonly verdict: Verdict;
   reread(): Promise<Result<Verdict>>;
+  /** Told whom the guest meant by `IMAGE_USER`, once the host has said so. */
+  readonly actedAs?: (linuxUser: string) => void;
 }
 
 /**
@@ -52,12 +56,11 @@ export async function locate(edge: Edge, verdict: Verdict): Promise<Result<Place
   return placement;
 }
 
-function readQuestion({ vmId, operation, linuxUser }: VmRequest): Result<VerdictQuestion> {
+function readQuestion({ vmId, operation, linuxUser, unnamedUser }: VmRequest): Result<VerdictQuestion> {
   if (!isVmId(vmId)) return failure("vm-id-invalid", "A VM id is 20 lower-case letters and digits.");
   if (!actsAsLinuxUser(operation)) return success({ vmId, operation, linuxUser: null });
-  const user = linuxUser ?? DEFAULT_LINUX_USER;
-  if (!isLinuxUser(user)) return { ok: false, failure: LINUX_USER_INVALID };
-  return success({ vmId, operation, linuxUser: user });
+  if (linuxUser !== null && !isLinuxUser(linuxUser)) return { ok: false, failure: LINUX_USER_INVALID };
+  return success({ vmId, operation, linuxUser: linuxUser ?? unnamedUser ?? DEFAULT_LINUX_USER });
 }
 
 const LINUX_USER_INVALID: Failure = {

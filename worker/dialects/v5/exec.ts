@@ -1,12 +1,13 @@
 import { z } from "zod";
 import { type Result, success } from "../../../protocol/failures.ts";
 import { execAnswer } from "../../../protocol/host-api.ts";
+import { IMAGE_USER } from "../../../protocol/linux-user.ts";
 import { execOrBackground, Pending } from "../../services/background.ts";
 import { type Endpoint, vmEndpoint } from "../endpoint.ts";
 
 const execBody = z.strictObject({
   command: z.string(),
-  /** Absent: root, in this dialect as in the other. */
+  /** Absent: the account with the uid 1000 if the guest has one, else root. */
   linuxUser: z.string().nullish(),
   timeoutMs: z.int().positive().nullish(),
   env: z.record(z.string(), z.string()).nullish(),
@@ -22,6 +23,7 @@ export const execEndpoints: readonly Endpoint[] = [
     summary: "Run a command and wait for it to end; a null statusCode says that its time was up",
     body: execBody,
     linuxUser: ({ body }) => body.linuxUser ?? null,
+    unnamedUser: IMAGE_USER,
     answer: execAnswer,
     handle: async (edge, authority, { body }) => {
       const { command, timeoutMs, env, stdin } = body;

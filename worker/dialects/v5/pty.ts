@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { type TerminalRow, terminalSide } from "../../../protocol/host-api.ts";
+import { IMAGE_USER } from "../../../protocol/linux-user.ts";
 import { attachTerminal, closeTerminal, listTerminals, openTerminal } from "../../services/terminals.ts";
 import { type Endpoint, vmEndpoint, vmSocketEndpoint } from "../endpoint.ts";
 import { mintTerminalTicket, terminalTicketAnswer, terminalTicketSummary } from "../terminal-ticket.ts";
@@ -9,7 +10,12 @@ const PTY = "/v5/vms/{vmId}/pty";
 
 const userQuery = z.object({ linuxUser: z.string().optional() });
 type UserQuery = z.output<typeof userQuery>;
-const linuxUser = ({ query }: { readonly query: UserQuery }) => query.linuxUser ?? null;
+
+/** Without a name it is whoever the guest says. */
+const byUser = {
+  linuxUser: ({ query }: { readonly query: UserQuery }) => query.linuxUser ?? null,
+  unnamedUser: IMAGE_USER,
+} as const;
 
 const session = z.object({
   sessionId: z.int(),
@@ -36,7 +42,7 @@ export const ptyEndpoints: readonly Endpoint[] = [
       slug: z.string().optional(),
       replaceOnExit: z.enum(["true", "false"]).optional(),
     }),
-    linuxUser,
+    ...byUser,
     answer: z.never(),
     handle: async (_edge, caller, { query }) => {
       const { cols, rows, exec, slug, replaceOnExit } = query;
@@ -48,7 +54,7 @@ export const ptyEndpoints: readonly Endpoint[] = [
     path: `${PTY}/sessions`,
     summary: "List terminal sessions",
     query: userQuery,
-    linuxUser,
+    ...byUser,
     answer: z.object({ sessions: z.array(session) }),
     handle: async (edge, authority) =>
       mapped(await listTerminals(edge, authority), ({ sessions }) => ({ sessions: sessions.map(toSession) })),
@@ -58,7 +64,7 @@ export const ptyEndpoints: readonly Endpoint[] = [
     path: `${PTY}/sessions/{session}`,
     summary: "Attach to a terminal session by number or slug (WebSocket)",
     query: userQuery,
-    linuxUser,
+    ...byUser,
     answer: z.never(),
     handle: async (_edge, caller, { path }) => attachTerminal(caller, "v5", path.session, {}),
   }),
@@ -67,7 +73,7 @@ export const ptyEndpoints: readonly Endpoint[] = [
     path: `${PTY}/sessions/{session}`,
     summary: "Kill a terminal session and remove it",
     query: userQuery,
-    linuxUser,
+    ...byUser,
     answer: z.object({ sessionId: z.int(), exitCode: z.int().optional() }),
     handle: async (edge, authority, { path }) =>
       mapped(await closeTerminal(edge, authority, "v5", path.session), ({ number, exitCode }) => ({
@@ -81,6 +87,7 @@ export const ptyEndpoints: readonly Endpoint[] = [
     summary: terminalTicketSummary,
     body: z.strictObject({ linuxUser: z.string().nullish() }),
     linuxUser: ({ body }) => body.linuxUser ?? null,
+    unnamedUser: IMAGE_USER,
     answer: terminalTicketAnswer,
     handle: mintTerminalTicket,
   }),
