@@ -1,15 +1,20 @@
+import type { Clock } from "../protocol/bytes.ts";
 import { type Failure, failure, type Result, success } from "../protocol/failures.ts";
 import type { Login } from "../protocol/login.ts";
 import type { TicketClaims, TicketRefusal } from "../protocol/ticket.ts";
 import type { TicketVerifier } from "../protocol/verifier.ts";
 import { UNAVAILABLE } from "../service/edge-client.ts";
 import type { Log } from "../service/log.ts";
+import { Flights } from "./flights.ts";
+import { KeptAdmissions, type KeptLimits, loginName } from "./kept-admissions.ts";
 import type { TicketSource } from "./ticket-source.ts";
 
 /** A login that may go on: what the ticket allows, and the ticket for the host. */
 export interface Admission {
   readonly ticket: string;
   readonly claims: AdmittedClaims;
+  /** Whether the ticket was minted for an earlier login: the VM may have gone or moved since. */
+  readonly reused: boolean;
   /** Asks the edge for a fresh ticket when a verifier calls this one stale; null for a ticket that the client brought. */
   readonly renew: ((signal: AbortSignal) => Promise<Result<Admission>>) | null;
 }
@@ -21,6 +26,8 @@ export interface AdmissionOptions {
   readonly source: TicketSource;
   readonly verifier: TicketVerifier;
   readonly forwarderId: string;
+  readonly kept: KeptLimits;
+  readonly clock: Clock;
   readonly log: Log;
 }
 
@@ -39,13 +46,16 @@ const TICKET_PATTERN = /^[\w-]+\.[\w-]+\.[\w-]+$/;
  */
 export class Admitter {
   readonly #options: AdmissionOptions;
+  readonly #kept: KeptAdmissions;
+  readonly #asking = new Flights<Result<Admission>>();
 
   constructor(options: AdmissionOptions) {
     this.#options = options;
+    this.#kept = new KeptAdmissions(options.kept, options.clock);
   }
 
   admit(caller: Caller, secret: string, signal: AbortSignal): Promise<Result<Admission>> {
-    return TICKET_PATTERN.test(secret) ? this.#byTicket(caller, secret) : this.#byToken(caller, secret, signal, false);
+    return TICKET_PATTERN.test(secret) ? this.#byTicket(caller, secret) : this.#byToken(caller, secret, signal);
   }
 
   async #byTicket({ login }: Caller, ticket: string): Promise<Result<Admission>> {
@@ -54,7 +64,7 @@ export class Admitter {
     const claims = admittedClaims(checked.claims, login);
     // A key-bound ticket in the hands of a password login has lost its key: whoever shows it may have stolen it.
     if (claims === null || claims.azp !== "client" || claims.cnf !== undefined) return this.#refuse("mismatch", OTHER_TICKET);
-    return success({ ticket, claims, renew: null });
+    return success({ ticket, claims, reused: false, renew: null });
   }
 
   /**
@@ -67,12 +77,25 @@ export class Admitter {
     const claims = admittedClaims(checked.claims, { vmId: checked.claims.vm, linuxUser: null });
     if (claims?.azp !== "client") return this.#refuse("mismatch", OTHER_TICKET);
     if (claims.cnf?.ssh !== fingerprint) return this.#refuse("confirmation", OTHER_TICKET);
-    return success({ ticket, claims, renew: null });
+    return success({ ticket, claims, reused: false, renew: null });
   }
 
-  async #byToken(caller: Caller, token: string, signal: AbortSignal, fresh: boolean): Promise<Result<Admission>> {
-    const { source, verifier, forwarderId } = this.#options;
+  /** By a ticket of an earlier login if one is still good, else by one question to the edge, however many log in alike. */
+  async #byToken(caller: Caller, token: string, signal: AbortSignal): Promise<Result<Admission>> {
     if (token.length > MAX_TOKEN_LENGTH) return failure("credential-invalid", "The access token was not accepted.");
+    const name = loginName(caller, token);
+    const kept = this.#kept.find(name);
+    if (kept !== null) {
+      const checked = await this.#options.verifier.verify(kept.ticket);
+      if (checked.ok) return success({ ...kept, reused: true, renew: this.#renewal(caller, token) });
+      this.#kept.drop(name);
+    }
+    return this.#asking.join(name, signal, (shared) => this.#ask(caller, token, shared, false));
+  }
+
+  async #ask(caller: Caller, token: string, signal: AbortSignal, fresh: boolean): Promise<Result<Admission>> {
+    const { source, verifier, forwarderId } = this.#options;
+    const name = loginName(caller, token);
     const answer = await source.requestTicket(
       {
         vmId: caller.login.vmId,
@@ -84,15 +107,24 @@ export class Admitter {
       },
       signal,
     );
-    if (!answer.ok) return answer;
+    if (!answer.ok) {
+      this.#kept.drop(name);
+      return answer;
+    }
     const checked = await verifier.verify(answer.value);
     if (!checked.ok) {
-      if (!fresh && isStale(checked.reason)) return this.#byToken(caller, token, signal, true);
+      if (!fresh && isStale(checked.reason)) return this.#ask(caller, token, signal, true);
       return this.#refuse(checked.reason, UNAVAILABLE);
     }
     const claims = admittedClaims(checked.claims, caller.login);
     if (claims === null || claims.azp !== `forwarder:${forwarderId}`) return this.#refuse("mismatch", UNAVAILABLE);
-    return success({ ticket: answer.value, claims, renew: (later) => this.#byToken(caller, token, later, true) });
+    const admission: Admission = { ticket: answer.value, claims, reused: false, renew: this.#renewal(caller, token) };
+    this.#kept.keep(name, admission);
+    return success(admission);
+  }
+
+  #renewal(caller: Caller, token: string): NonNullable<Admission["renew"]> {
+    return (signal) => this.#ask(caller, token, signal, true);
   }
 
   #refuse(reason: TicketRefusal | "mismatch" | "confirmation", shown: Failure): { ok: false; failure: Failure } {

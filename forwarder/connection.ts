@@ -1,6 +1,6 @@
 import type ssh2 from "ssh2";
 import type { Clock, RandomBytes } from "../protocol/bytes.ts";
-import type { Result } from "../protocol/failures.ts";
+import type { FailureKind, Result } from "../protocol/failures.ts";
 import { generateSshKeyPair } from "../service/ssh-keys.ts";
 import type { Admission } from "./admission.ts";
 import type { Connection, ConnectionOptions } from "./connection-options.ts";
@@ -35,6 +35,9 @@ export interface ClientConnectionOptions extends ConnectionOptions {
 
 /** A client asks once, for the keys it has not seen; each signature costs the forwarder more than the question cost it. */
 const MAX_HOST_KEY_PROOFS = 16;
+
+const STALE: ReadonlySet<FailureKind> = new Set(["stale-epoch", "stale-authority"]);
+const LED_ASTRAY: ReadonlySet<FailureKind> = new Set(["vm-not-found", "host-unavailable", "ticket-refused"]);
 
 // Programs that answer for a person look for "assword".
 const CREDENTIAL_PROMPT = "Password (access token): ";
@@ -190,15 +193,19 @@ export class ClientConnection implements Connection {
     if (!target.ok) this.#refuse(target);
   }
 
-  /** A ticket that the host calls stale is replaced once: the edge may have answered from a cache. */
+  /**
+   * A ticket that the host calls stale is replaced once: the edge may have answered from a cache. So is one of an earlier
+   * login that leads nowhere: the VM may have gone to another host since.
+   */
   async #openTunnel(admission: Admission, publicKey: string): Promise<Result<Tunnel>> {
     const { signal } = this.#over;
     const open = ({ claims, ticket }: Admission) =>
       openTunnel({ hostUrl: claims.host_url, vmId: claims.vm, ticket, publicKey }, this.#options.times, signal);
     const opened = await open(admission);
     this.#options.metrics.tunnels({ outcome: opened.ok ? "ok" : opened.failure.kind });
-    const stale = !opened.ok && (opened.failure.kind === "stale-epoch" || opened.failure.kind === "stale-authority");
-    if (!stale || admission.renew === null || signal.aborted) return opened;
+    if (opened.ok || admission.renew === null || signal.aborted) return opened;
+    const { kind } = opened.failure;
+    if (!STALE.has(kind) && !(admission.reused && LED_ASTRAY.has(kind))) return opened;
     const renewed = await admission.renew(signal);
     return renewed.ok ? open(renewed.value) : renewed;
   }

@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { createServer, type Server, type Socket } from "node:net";
-import ssh2 from "ssh2";
+import type ssh2 from "ssh2";
 import type { Clock, RandomBytes } from "../protocol/bytes.ts";
 import { newObjectName } from "../protocol/ids.ts";
 import { forwarderAudience } from "../protocol/ticket.ts";
@@ -9,7 +9,6 @@ import { LiveSessions } from "../service/live-sessions.ts";
 import type { Log } from "../service/log.ts";
 import { joinRegion, type Membership, type MembershipTimes } from "../service/membership.ts";
 import { Admitter } from "./admission.ts";
-import { clientAlgorithms } from "./algorithms.ts";
 import { ForwarderMetrics } from "./forwarder-metrics.ts";
 import { HostKeyRing } from "./host-key-proof.ts";
 import type { ForwarderState } from "./host-keys.ts";
@@ -18,9 +17,9 @@ import { type MetricsServer, serveMetrics } from "./metrics-server.ts";
 import { socketOf } from "./packet-leg.ts";
 import { SessionRegister, type SessionsMessage } from "./session-register.ts";
 import type { ForwarderSettings } from "./settings.ts";
-import { CertificateOffer } from "./ssh2-handshake.ts";
+import { SshServers } from "./ssh-servers.ts";
 import { EdgeTicketSource, type TicketSource } from "./ticket-source.ts";
-import { SOFTWARE, Visitor, type VisitorServices } from "./visitor.ts";
+import { Visitor, type VisitorServices } from "./visitor.ts";
 
 export interface ForwarderOptions {
   readonly settings: ForwarderSettings;
@@ -137,8 +136,15 @@ class Door {
     this.#services = {
       settings,
       gate: this.#gate,
-      ssh: this.#sshServer(),
-      admitter: new Admitter({ source: parts.source, verifier: parts.membership.verifier, forwarderId: parts.id, log }),
+      ssh: new SshServers(state, settings, (ssh) => this.#identified(ssh), log),
+      admitter: new Admitter({
+        source: parts.source,
+        verifier: parts.membership.verifier,
+        forwarderId: parts.id,
+        kept: { reuseMarginMs: settings.POSTERN_TICKET_REUSE_MARGIN_MS, maxKept: settings.POSTERN_TICKETS_KEPT },
+        clock: options.clock,
+        log,
+      }),
       sessions: parts.sessions,
       hostKeys: new HostKeyRing([...state.hostKeys, ...state.nextHostKeys]),
       metrics: new ForwarderMetrics({ connections: () => this.#gate.connections, sessions: () => parts.sessions.size }),
@@ -191,21 +197,11 @@ class Door {
     return this.#metrics.port;
   }
 
-  #sshServer(): ssh2.Server {
-    const { state, settings, log } = this.#options;
-    const certificates = new CertificateOffer(state.certificates);
-    const server = new ssh2.Server(
-      { hostKeys: [...state.hostKeys], ident: SOFTWARE, algorithms: clientAlgorithms(settings.POSTERN_SSH_CIPHERS) },
-      (ssh) => {
-        certificates.apply(ssh);
-        const socket = socketOf(ssh);
-        const visitor = socket === null ? undefined : this.#visitors.get(socket);
-        if (visitor === undefined) ssh.end();
-        else visitor.identified(ssh);
-      },
-    );
-    server.on("error", (error: Error) => log.error("ssh server failed", { error: error.message }));
-    return server;
+  #identified(ssh: ssh2.Connection): void {
+    const socket = socketOf(ssh);
+    const visitor = socket === null ? undefined : this.#visitors.get(socket);
+    if (visitor === undefined) ssh.end();
+    else visitor.identified(ssh);
   }
 
   #accept(socket: Socket): void {

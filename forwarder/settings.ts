@@ -20,6 +20,20 @@ const networks = z.string().transform((text, context) => {
   }
 });
 
+const CIPHERS = [
+  "aes128-gcm@openssh.com",
+  "aes256-gcm@openssh.com",
+  "chacha20-poly1305@openssh.com",
+  "aes128-ctr",
+  "aes192-ctr",
+  "aes256-ctr",
+] as const;
+
+const cipherList = z
+  .string()
+  .transform((list) => list.split(",").map((name) => name.trim()))
+  .pipe(z.array(z.enum(CIPHERS)).min(1));
+
 /** A forwarder's settings, read from environment variables of these names. Times in milliseconds, sizes in bytes. */
 export const forwarderSettings = z.object({
   /** Base URL of the edge. */
@@ -57,25 +71,10 @@ export const forwarderSettings = z.object({
   POSTERN_SSH_UNAUTHENTICATED_FULL: wholeNumber(500, 1),
   /** Unauthenticated connections at once from one address (IPv6: one /64). */
   POSTERN_SSH_UNAUTHENTICATED_PER_ADDRESS: wholeNumber(100, 1),
-  /** Ciphers offered to clients. OpenSSH prefers the slower ChaCha20 and CTR to GCM, so only GCM is offered by default. */
-  POSTERN_SSH_CIPHERS: z
-    .string()
-    .transform((list) => list.split(",").map((name) => name.trim()))
-    .pipe(
-      z
-        .array(
-          z.enum([
-            "aes128-gcm@openssh.com",
-            "aes256-gcm@openssh.com",
-            "chacha20-poly1305@openssh.com",
-            "aes128-ctr",
-            "aes192-ctr",
-            "aes256-ctr",
-          ]),
-        )
-        .min(1),
-    )
-    .prefault("aes128-gcm@openssh.com,aes256-gcm@openssh.com"),
+  /** Ciphers offered to clients other than OpenSSH, whose own order decides among them. */
+  POSTERN_SSH_CIPHERS: cipherList.prefault(CIPHERS.join(",")),
+  /** Ciphers offered to OpenSSH. It prefers the slower ChaCha20 and CTR to GCM, so only GCM is offered by default. */
+  POSTERN_SSH_OPENSSH_CIPHERS: cipherList.prefault("aes128-gcm@openssh.com,aes256-gcm@openssh.com"),
   /** Bytes in both directions after which a client's connection gets new keys (RFC 4253 section 9). */
   POSTERN_SSH_REKEY_BYTES: wholeNumber(1_073_741_824, 1_048_576),
   /** Time after which it does. */
@@ -86,6 +85,13 @@ export const forwarderSettings = z.object({
   POSTERN_TCP_KEEPALIVE_MS: wholeNumber(30_000, 1_000),
   /** Longest wait for the edge's answer. Must stay under the login grace. */
   POSTERN_EDGE_TIMEOUT_MS: wholeNumber(8_000, 1),
+  /**
+   * How long before its end (60 s after it was minted) the ticket of a token login is no longer used for further logins of
+   * the same token, VM, Linux user and address.
+   */
+  POSTERN_TICKET_REUSE_MARGIN_MS: wholeNumber(10_000),
+  /** Most tickets kept for that; 0: every login asks the edge. */
+  POSTERN_TICKETS_KEPT: wholeNumber(10_000),
   /** Longest wait for the host to accept a connection. */
   POSTERN_HOST_CONNECT_TIMEOUT_MS: wholeNumber(5_000, 1),
   /** Longest wait for the host to wake the VM and answer the tunnel request. */

@@ -31,3 +31,17 @@ export function readStrings(bytes: Uint8Array, offset: number): Buffer[] | null 
   }
   return strings;
 }
+
+/** The first `count` name-lists from `offset` on; null when one is cut short. */
+export function readNameLists(bytes: Uint8Array, offset: number, count: number): string[][] | null {
+  const all = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const lists: string[][] = [];
+  for (let at = offset; lists.length < count; ) {
+    if (at + 4 > all.length) return null;
+    const end = at + 4 + all.readUInt32BE(at);
+    if (end > all.length) return null;
+    lists.push(all.toString("latin1", at + 4, end).split(","));
+    at = end;
+  }
+  return lists;
+}

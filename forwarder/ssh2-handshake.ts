@@ -3,6 +3,7 @@ import type ssh2 from "ssh2";
 import type { HostCertificate } from "./host-certificate.ts";
 import type { ProofContext } from "./host-key-proof.ts";
 import { Ssh2Moved } from "./packet-leg.ts";
+import { readNameLists } from "./ssh-wire.ts";
 
 /**
  * What `ssh2` 1.17.0 cannot be asked in public around its handshake. Beside `packet-leg.ts` the only file that touches its
@@ -12,6 +13,8 @@ import { Ssh2Moved } from "./packet-leg.ts";
 interface PrivateKex {
   readonly sessionID: Buffer;
   readonly negotiated: { serverHostKey: string };
+  /** The client's KEXINIT while its key exchange is under way. */
+  readonly _remoteKexinit: Uint8Array | undefined;
 }
 
 interface PrivateHostKey {
@@ -40,6 +43,7 @@ interface PrivateProtocol {
   _hostKeys: Readonly<Record<string, PrivateHostKey>>;
   readonly _kex: PrivateKex | undefined;
   readonly _kexinit: Buffer | undefined;
+  _skipNextInboundPacket: boolean;
   rekey(): void;
 }
 
@@ -55,6 +59,37 @@ export function rekey(connection: object): void {
   const protocol = readProtocol(connection);
   if (protocol._kexinit === undefined) protocol.rekey();
 }
+
+/**
+ * Has a client's right guess at the key exchange used (RFC 4253 section 7). `ssh2` compares a letter with a name and takes
+ * every guess for a wrong one, so that a client that guesses, as Dropbear's does, waits for an answer for ever. To be called
+ * before the connection's first KEXINIT.
+ */
+export function keepRightGuesses(connection: object): void {
+  const protocol = readProtocol(connection);
+  let skips = false;
+  Object.defineProperty(protocol, "_skipNextInboundPacket", {
+    get: () => {
+      if (skips && guessedRight(protocol)) skips = false;
+      return skips;
+    },
+    set: (value: boolean) => {
+      skips = value;
+    },
+  });
+}
+
+/** A guess is right when both sides prefer the same key exchange and the same host key. */
+function guessedRight({ _kex, _offer }: PrivateProtocol): boolean {
+  const kexinit = _kex?._remoteKexinit;
+  if (kexinit === undefined) return false;
+  const [kex, hostKey] = readNameLists(kexinit, KEXINIT_LISTS_AT, 2) ?? [];
+  const { lists } = _offer;
+  return kex?.[0] === lists.kex.array[0] && hostKey?.[0] === lists.serverHostKey.array[0];
+}
+
+/** After the message type and the cookie (RFC 4253 section 7.1). */
+const KEXINIT_LISTS_AT = 17;
 
 /**
  * Offers certificates beside the plain host keys. `ssh2` knows no host certificates, but its key exchange only needs a key
@@ -148,7 +183,7 @@ function readProtocol(connection: object): PrivateProtocol {
 function isProtocol(value: unknown): value is PrivateProtocol {
   if (typeof value !== "object" || value === null) return false;
   const offer: unknown = Reflect.get(value, "_offer");
-  const known = ["_hostKeys", "_kex", "_kexinit"].every((name) => name in value);
+  const known = ["_hostKeys", "_kex", "_kexinit", "_skipNextInboundPacket"].every((name) => name in value);
   return (
     known && typeof Reflect.get(value, "rekey") === "function" && typeof offer === "object" && offer !== null && "lists" in offer
   );

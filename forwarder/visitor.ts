@@ -14,13 +14,14 @@ import { readOpening } from "./opening.ts";
 import { readProxyHeader } from "./proxy-protocol.ts";
 import type { SessionRegister } from "./session-register.ts";
 import type { ForwarderSettings } from "./settings.ts";
+import { SOFTWARE, type SshServers } from "./ssh-servers.ts";
 import { injectIdentified } from "./ssh2-handshake.ts";
 
 /** What all connections of a forwarder share. */
 export interface VisitorServices {
   readonly settings: ForwarderSettings;
   readonly gate: ConnectionGate;
-  readonly ssh: ssh2.Server;
+  readonly ssh: SshServers;
   readonly admitter: Admitter;
   readonly sessions: SessionRegister;
   readonly hostKeys: HostKeyRing;
@@ -30,8 +31,6 @@ export interface VisitorServices {
   readonly log: Log;
 }
 
-/** What a server says first (RFC 4253 section 4.2). */
-export const SOFTWARE = "Postern";
 const IDENTIFICATION = Buffer.from(`SSH-2.0-${SOFTWARE}\r\n`);
 
 /**
@@ -135,7 +134,7 @@ export class Visitor {
       case "ssh":
         this.#socket.pause();
         this.#socket.unshift(read);
-        injectIdentified(this.#services.ssh, this.#socket, IDENTIFICATION);
+        injectIdentified(this.#services.ssh.for(opening.identification), this.#socket, IDENTIFICATION);
         return;
     }
   };

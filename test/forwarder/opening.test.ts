@@ -10,7 +10,8 @@ test("an identification is recognised once its line is whole, and not before", (
   const line = Buffer.from("SSH-2.0-OpenSSH_9.2p1 Debian-2\r\nrest");
   const end = line.indexOf("\n") + 1;
   for (let length = 1; length < end; length += 1) expect(readOpening(line.subarray(0, length)).kind).toBe("more");
-  for (let length = end; length <= line.length; length += 1) expect(readOpening(line.subarray(0, length)).kind).toBe("ssh");
+  const ssh = { kind: "ssh", identification: "SSH-2.0-OpenSSH_9.2p1 Debian-2" };
+  for (let length = end; length <= line.length; length += 1) expect(readOpening(line.subarray(0, length))).toEqual(ssh);
 });
 
 test("a ticket line gives ticket, key and what follows, whole", () => {
