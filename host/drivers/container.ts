@@ -69,6 +69,7 @@ class ContainerDriver implements Driver {
     const engine = new Engine(home, settings, await ownLimits());
     await service.open(() => engine.ping(), settings.engineReadyMs);
     try {
+      await engine.anchorStore(image);
       const network = await GuestNetwork.open(home.tag, stateDir, settings.network);
       const addresses = new AddressBook(network.network);
       this.#opened = { home, image, service, engine, network, addresses, sizes: new MachineSizes(stateDir) };

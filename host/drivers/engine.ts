@@ -2,6 +2,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import Docker from "dockerode";
 import { DriverError, type DriverState, type SeedFile } from "../driver.ts";
 import type { ContainerSettings } from "./container-settings.ts";
+import { attempt, isNameTaken, withMountPoint } from "./engine-request.ts";
 import type { OwnLimits, PodmanHome } from "./podman-home.ts";
 import { tarOf } from "./tar.ts";
 
@@ -15,6 +16,9 @@ const FREEZE_PAUSE_MS = 50;
 const CPU_PERIOD_US = 100_000;
 /** Memory and swap together, in proportion to memory: what the engine gives a machine that it makes. */
 const SWAP_FACTOR = 2;
+
+/** The container that never runs and is always mounted. */
+const ANCHOR = "postern-anchor";
 
 /** Repository of the images that are snapshots; their tags are the snapshots' ids. */
 const SNAPSHOTS = "localhost/postern-snapshot";
@@ -89,6 +93,21 @@ export class Engine {
     await this.#docker.ping();
   }
 
+  /**
+   * Keeps one disk mounted for as long as the engine lives. Every podman command that ends while no disk is mounted, such as the
+   * clean-up after each machine's end, makes the service forget its storage and read it anew; requests at work meanwhile and
+   * those after them then write each other's mounts away (podman 4, containers/storage before 1.45: two layer stores
+   * behind one lock), and a later start fails.
+   */
+  async anchorStore(image: string): Promise<void> {
+    const mount = () => attempt("mount the anchor", () => this.#ownApi(`containers/${ANCHOR}/mount`, {}), { allow: [404, 500] });
+    if ((await mount()) !== null) return;
+    await this.remove(ANCHOR);
+    const never = { Entrypoint: ["/bin/false"], Cmd: [], HostConfig: { NetworkMode: "none" } };
+    await attempt("make the anchor", () => this.#docker.createContainer({ name: ANCHOR, Image: image, ...never }));
+    if ((await mount()) === null) throw new DriverError("engine", "the anchor of the store cannot be mounted");
+  }
+
   async list(): Promise<readonly EngineMachine[]> {
     const found = await attempt("list", () => this.#docker.listContainers({ all: true, filters: { label: [VM_LABEL] } }));
     return found.map((container) => machineOf(container.Labels, container.State));
@@ -106,7 +125,7 @@ export class Engine {
   }
 
   async create(spec: EngineMachineSpec, nowS: number): Promise<void> {
-    const { vmId, address, internet, image, limits } = spec;
+    const { vmId, address, internet, image, limits, files } = spec;
     const { maxProcesses, maxOpenFiles } = this.#settings;
     const ulimit = (name: string, wanted: number, own: number | undefined) => {
       const value = Math.min(wanted, own ?? wanted);
@@ -126,25 +145,31 @@ export class Engine {
       PidsLimit: maxProcesses,
       Ulimits: [ulimit("nofile", maxOpenFiles, this.#limits?.openFiles), ulimit("nproc", maxProcesses, this.#limits?.processes)],
     };
-    await attempt(`create ${vmId}`, async () => {
-      const container = await this.#docker.createContainer({
-        name: vmId,
-        Image: image,
-        Hostname: vmId,
-        Entrypoint: ["/usr/local/sbin/guest-init"],
-        Cmd: [],
-        // What systemd as the first process takes as the wish to end in order (systemd(1), signals).
-        StopSignal: "SIGRTMIN+3",
-        Env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"],
-        Labels: { [VM_LABEL]: vmId, [ADDRESS_LABEL]: address, [INTERNET_LABEL]: String(internet) },
-        HostConfig: hostConfig,
-      });
-      await container.putArchive(tarOf(spec.files, nowS), { path: "/" });
+    const options = {
+      name: vmId,
+      Image: image,
+      Hostname: vmId,
+      Entrypoint: ["/usr/local/sbin/guest-init"],
+      Cmd: [],
+      // What systemd as the first process takes as the wish to end in order (systemd(1), signals).
+      StopSignal: "SIGRTMIN+3",
+      Env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"],
+      Labels: { [VM_LABEL]: vmId, [ADDRESS_LABEL]: address, [INTERNET_LABEL]: String(internet) },
+      HostConfig: hostConfig,
+    };
+    const make = () => attempt(`create ${vmId}`, () => this.#docker.createContainer(options));
+    const container = await make().catch(async (error: unknown) => {
+      if (!isNameTaken(error)) throw error;
+      // An engine that was killed in the middle has kept the disk and no container: inspecting finds nothing, removing does.
+      await this.remove(vmId);
+      return make();
     });
+    await attempt(`seed ${vmId}`, () => container.putArchive(tarOf(files, nowS), { path: "/" }));
   }
 
   async start(vmId: string): Promise<void> {
-    await attempt(`start ${vmId}`, () => this.#docker.getContainer(vmId).start(), { allow: [304] });
+    const start = () => attempt(`start ${vmId}`, () => this.#docker.getContainer(vmId).start(), { allow: [304] });
+    await withMountPoint(this.#home, start);
   }
 
   /** Freezes the guest. Tried more than once: the kernel gives up on a guest that is busy forking, as during its boot. */
@@ -249,22 +274,5 @@ function stateOf(status: string): EngineMachine["state"] {
       return "new";
     default:
       return "stopped";
-  }
-}
-
-interface Tolerance {
-  /** HTTP statuses that mean there was nothing to do or nothing there: the answer is then null. */
-  readonly allow: readonly number[];
-}
-
-async function attempt<T>(what: string, request: () => Promise<T>): Promise<T>;
-async function attempt<T>(what: string, request: () => Promise<T>, tolerance: Tolerance): Promise<T | null>;
-async function attempt<T>(what: string, request: () => Promise<T>, tolerance?: Tolerance): Promise<T | null> {
-  try {
-    return await request();
-  } catch (error) {
-    const status = error instanceof Error && "statusCode" in error ? error.statusCode : undefined;
-    if (typeof status === "number" && tolerance?.allow.includes(status)) return null;
-    throw new DriverError("engine", `${what}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
   }
 }

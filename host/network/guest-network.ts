@@ -209,6 +209,10 @@ async function ipBatch(lines: readonly string[]): Promise<void> {
   await runCommand("network", "ip", ["-batch", "-"], { input: `${lines.join("\n")}\n` });
 }
 
+/**
+ * Makes a transaction: the kernel takes all of it or nothing. Every one here leaves the same rules however often it is made, so it
+ * is made again when nft crashes, as it may where another process changes the rules of the host at the same time.
+ */
 async function nft(transaction: string): Promise<void> {
-  await runCommand("network", "nft", ["-f", "-"], { input: transaction });
+  await runCommand("network", "nft", ["-f", "-"], { input: transaction, repeatable: true });
 }

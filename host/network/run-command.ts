@@ -5,19 +5,43 @@ export interface CommandOptions {
   /** Written to the command's standard input. */
   readonly input?: string;
   readonly env?: NodeJS.ProcessEnv;
+  /** True where a second run does no harm whatever the first one did: a run that a signal ended is then run again. */
+  readonly repeatable?: boolean;
   /** Called with each whole line of standard error as it comes. */
   readonly onStderrLine?: (line: string) => void;
 }
 
 const STDERR_KEPT = 4_000;
+/** Runs of a repeatable command, the first included. */
+const MOST_RUNS = 3;
+
+interface Ended {
+  readonly status: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
 
 /** Runs a command and answers its standard output. Throws `DriverError` with the given code when it fails. */
-export function runCommand(
+export async function runCommand(
   code: DriverError["code"],
   command: string,
   args: readonly string[],
   options: CommandOptions = {},
 ): Promise<string> {
+  const named = `${command} ${args[0] ?? ""}`;
+  for (let runs = 1; ; runs += 1) {
+    const { status, signal, stdout, stderr } = await runOnce(command, args, options).catch((error: unknown) => {
+      throw new DriverError(code, `${named}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+    });
+    if (status === 0) return stdout;
+    if (signal !== null && options.repeatable === true && runs < MOST_RUNS) continue;
+    throw new DriverError(code, `${named}: ${signal ?? `exit ${status}`}: ${stderr.trim()}`);
+  }
+}
+
+/** Rejects when the command cannot be run at all. */
+function runOnce(command: string, args: readonly string[], options: CommandOptions): Promise<Ended> {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, { env: options.env ?? process.env, stdio: ["pipe", "pipe", "pipe"] });
     let stdout = "";
@@ -32,13 +56,8 @@ export function runCommand(
       partial = lines.pop() ?? "";
       for (const line of lines) options.onStderrLine?.(line);
     });
-    const fail = (reason: string, cause?: unknown) =>
-      reject(new DriverError(code, `${command} ${args[0] ?? ""}: ${reason}`, { cause }));
-    child.on("error", (error) => fail(error.message, error));
-    child.on("close", (status, signal) => {
-      if (status === 0) resolve(stdout);
-      else fail(`${signal ?? `exit ${status}`}: ${stderr.trim()}`);
-    });
+    child.on("error", reject);
+    child.on("close", (status, signal) => resolve({ status, signal, stdout, stderr }));
     // A command that ends without reading its input is judged by its exit status.
     child.stdin.on("error", () => undefined);
     child.stdin.end(options.input ?? "");
