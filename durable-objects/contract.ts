@@ -154,6 +154,8 @@ export interface VmSpec extends VmTraits {
   readonly snapshotId: string | null;
   readonly firewall: readonly FirewallRule[];
   readonly slug: SlugWish | null;
+  /** The host that has the machine already, when the operator registers one instead of having one made. */
+  readonly registeredOn: HostPlace | null;
 }
 
 /** What to change about a VM; what is absent stays. Metadata is merged: an empty value removes its key. */
@@ -254,7 +256,10 @@ export interface IdentityApi {
 
 /** Object name: the VM id. `accountId` is the caller's; another account's VM does not exist, nor does a deleted one. */
 export interface VmApi {
-  /** Places and creates the machine, makes its users, and answers when it runs. Undone by alarm if it dies half-way. */
+  /**
+   * Places and creates the machine, makes its users, and answers when it runs; a registered one may be down. Undone by alarm
+   * if it dies half-way.
+   */
   create(accountId: string, vmId: string, spec: VmSpec): Promise<Result<VmRecord>>;
   /** `accountId` null: the caller already holds a verdict on this VM. */
   read(accountId: string | null): Promise<Result<VmRecord>>;
@@ -262,7 +267,10 @@ export interface VmApi {
   start(accountId: string): Promise<Result<VmRecord>>;
   stop(accountId: string): Promise<Result<VmRecord>>;
   suspend(accountId: string): Promise<Result<VmRecord>>;
+  /** `unsupported` for a registered machine: nobody made it. */
   remove(accountId: string): Promise<Result<VmRecord>>;
+  /** Takes a registered machine away from its account; the machine itself goes on. `unsupported` for any other. */
+  unregister(accountId: string): Promise<Result<VmRecord>>;
   /** Changes traits; when the VM sleeps is told to its host first. More metadata than allowed is `bad-request`. */
   update(accountId: string, change: VmChange): Promise<Result<VmRecord>>;
   /** Gives the machine other sizes; absent ones stay. `growOnly`: refuses what is smaller than it has. */
@@ -303,8 +311,8 @@ export interface SnapshotWish {
 /** What may be changed about a snapshot; what is absent stays. */
 export type SnapshotChange = Partial<Pick<SnapshotRecord, "name" | "slug">>;
 
-/** Which host keeps a snapshot. */
-export interface SnapshotPlace {
+/** One host of a region: where a snapshot is kept, or a machine is. */
+export interface HostPlace {
   readonly region: string;
   readonly hostId: string;
 }
@@ -325,7 +333,7 @@ export interface SnapshotApi {
   /** VMs that began with it stay. */
   remove(accountId: string): Promise<Result<SnapshotRecord>>;
   /** Where a VM must be placed to begin with it; counts as use. `snapshot-not-ready` unless it is ready. */
-  boot(accountId: string): Promise<Result<SnapshotPlace>>;
+  boot(accountId: string): Promise<Result<HostPlace>>;
 }
 
 /** What a service key resolves to. */

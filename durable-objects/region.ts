@@ -87,7 +87,8 @@ export class Region extends StoredObject implements RegionApi {
       return failure("host-unavailable", "The host that keeps the snapshot is not connected at the moment. Try again shortly.");
     }
     const [chosen] = hosts
-      .filter((host) => onHost === null || host.id === onHost)
+      // A host of machines that are there already makes none; it is named by who registers one of them.
+      .filter((host) => (onHost === null ? host.driver !== "static" : host.id === onHost))
       .filter((host) => connected.has(host.id) && host.vm_count < host.capacity)
       .sort((left, right) => left.vm_count - right.vm_count);
     if (chosen === undefined) return failure("no-capacity", "No host has room for another VM at the moment. Try again later.");

@@ -1,7 +1,7 @@
 import { type Failure, failure, type Result, success } from "../protocol/failures.ts";
 import { regionObjectName } from "../protocol/ids.ts";
 import { SNAPSHOT_NOT_FOUND_MESSAGE } from "../protocol/messages.ts";
-import type { SnapshotApi, SnapshotChange, SnapshotPlace, SnapshotRecord, SnapshotWish } from "./contract.ts";
+import type { HostPlace, SnapshotApi, SnapshotChange, SnapshotRecord, SnapshotWish } from "./contract.ts";
 import type { Env } from "./env.ts";
 import { HostClient, isUnsettled } from "./host-client.ts";
 import { SNAPSHOT_SCHEMA, type SnapshotRow, SnapshotStore, snapshotRecord } from "./snapshot-store.ts";
@@ -70,7 +70,7 @@ export class Snapshot extends StoredObject implements SnapshotApi {
     return success(snapshotRecord(this.#store.must()));
   }
 
-  async boot(accountId: string): Promise<Result<SnapshotPlace>> {
+  async boot(accountId: string): Promise<Result<HostPlace>> {
     const row = this.#visible(accountId);
     if (row === null) return notFound();
     if (row.state !== "ready") {

@@ -1,6 +1,6 @@
 import { failure, type Result, success } from "../protocol/failures.ts";
 import { regionObjectName } from "../protocol/ids.ts";
-import type { SlugWish, SnapshotPlace, VmRecord } from "./contract.ts";
+import type { HostPlace, SlugWish, VmRecord } from "./contract.ts";
 import type { Env } from "./env.ts";
 import type { VmRow } from "./vm-store.ts";
 
@@ -20,7 +20,7 @@ export class VmNeighbours {
   }
 
   /** Where a snapshot's disk is, for a VM of the account that is to begin with it. */
-  async boot(accountId: string, snapshotId: string): Promise<Result<SnapshotPlace>> {
+  async boot(accountId: string, snapshotId: string): Promise<Result<HostPlace>> {
     return ask({ id: snapshotId }, "boot", () => this.#env.SNAPSHOT.getByName(snapshotId).boot(accountId));
   }
 

@@ -24,6 +24,7 @@ export const PLAIN_VM: VmSpec = {
   files: [],
   resources: {},
   snapshotId: null,
+  registeredOn: null,
   firewall: [],
   slug: null,
 };

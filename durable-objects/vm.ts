@@ -38,13 +38,13 @@ export class Vm extends StoredObject implements VmApi {
 
   async create(accountId: string, vmId: string, spec: VmSpec): Promise<Result<VmRecord>> {
     if (this.#store.read() !== null) return failure("conflict", "A VM with this id exists already.");
-    const boot = spec.snapshotId === null ? null : await this.#neighbours.boot(accountId, spec.snapshotId);
-    if (boot !== null && !boot.ok) return boot;
-    const region = boot?.value.region ?? readRegions(this.env.REGIONS)[0];
+    const boot = spec.snapshotId === null ? success(spec.registeredOn) : await this.#neighbours.boot(accountId, spec.snapshotId);
+    if (!boot.ok) return boot;
+    const region = boot.value?.region ?? readRegions(this.env.REGIONS)[0];
     if (region === undefined) return failure("no-capacity", "This deployment has no region.");
     this.#store.insert({ id: vmId, accountId, spec, region });
     this.#setAlarm(this.settings.VM_RECOVERY_MS);
-    return this.#queue.run("create", () => this.#create(boot?.value.hostId ?? null));
+    return this.#queue.run("create", () => this.#create(boot.value?.hostId ?? null));
   }
 
   async read(accountId: string | null): Promise<Result<VmRecord>> {
@@ -72,6 +72,16 @@ export class Vm extends StoredObject implements VmApi {
   }
 
   async remove(accountId: string): Promise<Result<VmRecord>> {
+    if (this.#visible(accountId)?.spec.registeredOn) {
+      return failure("unsupported", "This VM is an existing machine. Only the operator can take it away, by unregistering it.");
+    }
+    return this.#command(accountId, "delete");
+  }
+
+  async unregister(accountId: string): Promise<Result<VmRecord>> {
+    if (this.#visible(accountId)?.spec.registeredOn === null) {
+      return failure("unsupported", "This VM was made, not registered: its account deletes it.");
+    }
     return this.#command(accountId, "delete");
   }
 
@@ -161,7 +171,8 @@ export class Vm extends StoredObject implements VmApi {
 
   async #finishCreate(row: VmRow): Promise<Result<VmRecord>> {
     const outcome = await this.#host.call(row, "create");
-    if (outcome.ok && outcome.value.state === "running") {
+    const mayRest = row.spec.registeredOn !== null;
+    if (outcome.ok && (outcome.value.state === "running" || (mayRest && outcome.value.state === "stopped"))) {
       if (row.spec.files.length > 0) this.#store.change({ spec: { ...row.spec, files: [] } });
       return success(await this.#settle(row, outcome.value));
     }
@@ -248,7 +259,9 @@ export class Vm extends StoredObject implements VmApi {
     const located = await this.#located(row);
     const outcome = await this.#host.call(located, "read");
     if (isUnsettled(outcome)) return;
-    const isThere = outcome.ok && (outcome.value.state === "running" || outcome.value.state === "starting");
+    const { registeredOn } = row.spec;
+    const state = outcome.ok ? outcome.value.state : "missing";
+    const isThere = state === "running" || state === "starting" || (registeredOn !== null && state === "stopped");
     // Asking to create it again is idempotent, and answers only once its users are made.
     if (isThere) await this.#finishCreate(located);
     else await this.#undoCreate();

@@ -8,7 +8,12 @@ export interface Machine {
   readonly state: DriverState;
   /** Address at which the host reaches the guest's sshd on port 22; assigned once, kept for the machine's life. */
   readonly address: string;
+  /** Port of its sshd there; absent: 22. */
+  readonly port?: number;
 }
+
+/** What a driver may be unable to do to any of its machines. */
+export type Refusable = "pause" | "stop" | "snapshot";
 
 /** A file that is in the guest before it first boots, owned by root. */
 export interface SeedFile {
@@ -49,6 +54,13 @@ export interface Driver {
   vmAtAddress(address: string): string | null;
   /** What a machine has for which no sizes were chosen; a member that the driver does not limit is absent. */
   readonly defaultResources: MachineResources;
+  /**
+   * Only where machines are there already and the driver makes none: what it was told of one, null when it was not told of
+   * it. `create` then takes such a machine up as it is, and `delete` lets it go.
+   */
+  existing?(vmId: string): { readonly hostKey: string } | null;
+  /** Why the driver does this to none of its machines, in words for their owner. Absent: it does everything. */
+  refusesTo?(action: Refusable): string;
   /** Why the driver cannot give these sizes, naming the member; null when it can. Asked before anything is made. */
   refuses(resources: MachineResources): string | null;
   list(): Promise<readonly Machine[]>;
@@ -77,11 +89,27 @@ export interface Driver {
   close(): Promise<void>;
 }
 
+export type DriverErrorCode =
+  | "no-such-machine"
+  | "no-such-snapshot"
+  | "engine"
+  | "network"
+  | "image"
+  /** Not for this driver's machines; asked all the same. */
+  | "unsupported"
+  /** The operator's description of machines is wrong. */
+  | "config"
+  /** A machine that is not ours to start does not answer, shows another key, refuses ours, or could not be woken. */
+  | "unreachable"
+  | "host-key"
+  | "login"
+  | "wake";
+
 /** A driver could not do what it was asked. `message` is for the operator's log and names what failed. */
 export class DriverError extends Error {
-  readonly code: "no-such-machine" | "no-such-snapshot" | "engine" | "network" | "image";
+  readonly code: DriverErrorCode;
 
-  constructor(code: DriverError["code"], message: string, options?: ErrorOptions) {
+  constructor(code: DriverErrorCode, message: string, options?: ErrorOptions) {
     super(message, options);
     this.name = "DriverError";
     this.code = code;

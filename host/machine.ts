@@ -82,6 +82,8 @@ export class ManagedMachine {
       if (this.#state === "missing") return this.#gone();
       if (this.#state === "stopped") return failure("vm-not-running", "The VM is stopped; only a running VM can be suspended.");
       if (this.#state === "suspended") return success(this.status());
+      const refused = this.#parts.driver.refusesTo?.("pause");
+      if (refused !== undefined) return failure("unsupported", refused);
       return this.#takeDown("suspend", "suspending", () => this.#parts.driver.pause(this.vmId));
     });
   }
@@ -91,6 +93,8 @@ export class ManagedMachine {
     return this.#queue.run(async () => {
       if (this.#state === "missing") return this.#gone();
       if (this.#state === "stopped") return success(this.status());
+      const refused = this.#parts.driver.refusesTo?.("stop");
+      if (refused !== undefined) return failure("unsupported", refused);
       return this.#takeDown("stop", null, () => this.#parts.driver.stop(this.vmId));
     });
   }
@@ -98,7 +102,7 @@ export class ManagedMachine {
   /** Suspends the machine if the condition still holds once it is its turn. */
   suspendIf(condition: () => boolean): Promise<void> {
     return this.#queue.run(async () => {
-      if (this.#state !== "running" || !condition()) return;
+      if (this.#state !== "running" || this.#parts.driver.refusesTo?.("pause") !== undefined || !condition()) return;
       await this.#takeDown("suspend", "suspending", () => this.#parts.driver.pause(this.vmId));
     });
   }
@@ -159,7 +163,7 @@ export class ManagedMachine {
       this.#become(isNoSuchMachine(error) ? "missing" : await this.#look());
       return failure("vm-start-failed", "The VM could not be started. Try again; if it stays so, the host needs care.");
     }
-    const ssh = { host: machine.address, port: sshPort };
+    const ssh = { host: machine.address, port: machine.port ?? sshPort };
     if (!(await sshdAnswers(ssh, ready))) {
       this.#log.error("machine runs but its sshd does not answer", { waitedMs: ready.timeoutMs });
       this.#become(await this.#look());

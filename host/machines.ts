@@ -59,6 +59,8 @@ export class Machines {
       if (record.phase === "ready") this.#adopt(record, machine?.state ?? "missing");
       else await this.#undo(record.vmId);
     }
+    // Machines that were there before us may wait for the operator to register them.
+    if (driver.existing !== undefined) return;
     for (const vmId of known.keys()) log.warn("the driver has a machine that this host has no record of", { vm: vmId });
   }
 
@@ -87,7 +89,7 @@ export class Machines {
     if (known !== undefined) return Promise.resolve(success(this.#describe(known)));
     const inflight = this.#creating.get(vmId);
     if (inflight !== undefined) return inflight;
-    const plan = this.#plan(wish, owner);
+    const plan = this.#plan(vmId, wish, owner);
     if (!plan.ok) return Promise.resolve(plan);
     if (this.#machines.size + this.#creating.size >= this.#options.capacity) {
       return Promise.resolve(failure("no-capacity", "The host has no room for another VM."));
@@ -159,8 +161,11 @@ export class Machines {
   }
 
   /** The steps that follow once the machine runs, or why the wish cannot be met. Nothing has happened yet. */
-  #plan(wish: CreateMachine, owner: string): Result<readonly SetupStep[]> {
+  #plan(vmId: string, wish: CreateMachine, owner: string): Result<readonly SetupStep[]> {
     const { driver, snapshots } = this.#options;
+    if (driver.existing?.(vmId) === null) {
+      return failure("unsupported", "This host makes no machines: it has those that its operator names, and not this one.");
+    }
     const refused = driver.refuses(wish.resources);
     if (refused !== null) return failure("vm-create-bad-request", refused);
     const badFiles = refuseFiles(wish.files);
@@ -176,17 +181,20 @@ export class Machines {
     const { store, clock, randomBytes, driver, accounts, files, log } = this.#options;
     const { resources, idleTimeoutSeconds, activityThresholdBytes } = wish;
     const pair = generateSshKeyPair(randomBytes);
+    const hostKey = driver.existing?.(vmId)?.hostKey ?? pair.publicKey;
     const record: MachineRecord = {
       vmId,
       phase: "creating",
-      hostKey: pair.publicKey,
+      hostKey,
       resources,
       idle: { idleTimeoutSeconds, activityThresholdBytes },
       createdAt: clock(),
     };
     store.save(record);
-    const machine = new ManagedMachine(vmId, pair.publicKey, "missing", this.#parts);
+    const machine = new ManagedMachine(vmId, hostKey, "missing", this.#parts);
     const running = await machine.create(() => driver.create(specOf(vmId, pair, wish)));
+    // A machine that was there before us is the VM whether or not it answers at the moment.
+    if (!running.ok && driver.existing !== undefined) return this.#ready(record, machine);
     const settled = running.ok ? await accounts.setUp(machine, steps) : running;
     const done = settled.ok ? await writeGuestFiles(machine, wish.files, { accounts, writer: files }) : settled;
     if (!done.ok) {
@@ -195,9 +203,13 @@ export class Machines {
       await this.#undo(vmId);
       return done;
     }
-    store.save({ ...record, phase: "ready" });
-    this.#machines.set(vmId, machine);
-    this.#options.idle.setPolicy(vmId, record.idle);
+    return this.#ready(record, machine);
+  }
+
+  #ready(record: MachineRecord, machine: ManagedMachine): Result<MachineStatus> {
+    this.#options.store.save({ ...record, phase: "ready" });
+    this.#machines.set(record.vmId, machine);
+    this.#options.idle.setPolicy(record.vmId, record.idle);
     return success(this.#describe(machine));
   }
 

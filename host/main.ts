@@ -1,8 +1,8 @@
 import { platformRandomBytes } from "../protocol/bytes.ts";
-import { type Log, processLog } from "../service/log.ts";
+import { processLog } from "../service/log.ts";
 import { startHostAgent } from "./agent.ts";
-import type { Driver } from "./driver.ts";
-import { type HostSettings, readHostSettings } from "./settings.ts";
+import { loadDriver } from "./drivers/load.ts";
+import { readHostSettings } from "./settings.ts";
 
 /**
  * Runs a host agent until SIGTERM or SIGINT, then closes it and resolves. Writes JSON lines for a supervisor on standard
@@ -32,16 +32,6 @@ export async function runHost(env: NodeJS.ProcessEnv): Promise<void> {
   } catch (error) {
     // A start that was given up because it was told to is no failure.
     if (!stop.signal.aborted) throw error;
-  }
-}
-
-/** Loads only the driver that is used: another's libraries need not be there. */
-async function loadDriver(settings: HostSettings, log: Log): Promise<Driver> {
-  switch (settings.POSTERN_DRIVER) {
-    case "container": {
-      const { createContainerDriver } = await import("./drivers/container.ts");
-      return createContainerDriver({ stateDir: settings.POSTERN_HOST_STATE, cacheDir: settings.POSTERN_CACHE, log });
-    }
   }
 }
 

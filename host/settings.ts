@@ -16,8 +16,20 @@ export const hostEnvironment = z.object({
   POSTERN_HOST_STATE: z.string().min(1),
   /** Folder for what can be made again, such as the base image; may be shared by several hosts. */
   POSTERN_CACHE: z.string().min(1).default("/var/cache/postern"),
-  /** How machines are made. */
-  POSTERN_DRIVER: z.enum(["container"]).default("container"),
+  /** How machines are made. `static` makes none: it has those that `POSTERN_STATIC_MACHINES` names. */
+  POSTERN_DRIVER: z.enum(["container", "static"]).default("container"),
+  /** File that names the machines of the driver `static`; see docs/drivers.md. */
+  POSTERN_STATIC_MACHINES: z.string().min(1).optional(),
+  /** Longest connection and login of the agent at a static machine. */
+  POSTERN_STATIC_CONNECT_MS: wholeNumber(10_000, 1),
+  /** Between keepalives to a static machine; after three without an answer it counts as gone. */
+  POSTERN_STATIC_KEEPALIVE_MS: wholeNumber(15_000, 1),
+  /** Longest run of a static machine's wake command. */
+  POSTERN_STATIC_WAKE_COMMAND_MS: wholeNumber(30_000, 1),
+  /** From the end of its wake command until a static machine must answer. */
+  POSTERN_STATIC_WAKE_MS: wholeNumber(60_000, 1),
+  /** Between two tries to reach a static machine that wakes. */
+  POSTERN_STATIC_WAKE_POLL_MS: wholeNumber(500, 1),
   /** `address:port` to listen on for the edge and the forwarders; port 0 takes a free one. */
   POSTERN_HOST_LISTEN: z
     .string()

@@ -40,6 +40,8 @@ export class Snapshots {
   /** Keeps the machine's disk as it is now, whatever the machine does. Repeating it for a snapshot that is there changes nothing. */
   async take(machine: ManagedMachine, snapshotId: string, owner: string): Promise<Result<null>> {
     const { driver, clock, log } = this.#options;
+    const refused = driver.refusesTo?.("snapshot");
+    if (refused !== undefined) return failure("unsupported", refused);
     const known = this.#read(snapshotId);
     if (known !== null && (known.owner !== owner || known.sourceVmId !== machine.vmId)) {
       return failure("conflict", "A snapshot with this id exists already.");

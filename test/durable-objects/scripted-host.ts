@@ -6,7 +6,7 @@ import { until } from "./verifiers.ts";
 /** What the scripted host of `test/fakes/host-server.ts` may be told to do to the next request of an operation. */
 export interface HostScript {
   readonly op: "create" | "read" | "start" | "stop" | "suspend" | "idle" | "resize" | "snapshots" | "delete-snapshots" | "delete";
-  readonly act: "fail" | "hold" | "drop" | "obey-and-drop" | "garble" | "redirect";
+  readonly act: "fail" | "hold" | "drop" | "obey-and-drop" | "garble" | "redirect" | "stay";
   readonly status?: number;
   readonly failure?: { readonly kind: string; readonly message: string };
 }

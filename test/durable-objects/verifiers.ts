@@ -53,21 +53,21 @@ export async function newServiceKey() {
   return must(await (await localRegion()).createServiceKey("local", "test"));
 }
 
-export const hostHello = (id: string, url = "http://127.0.0.1:1", capacity = 10) => ({
+export const hostHello = (id: string, url = "http://127.0.0.1:1", capacity = 10, driver = "container") => ({
   type: "hello",
   role: "host",
   id,
   url,
-  driver: "container",
+  driver,
   version: "1",
   capacity,
 });
 
 /** Joins as a host and takes the welcome. */
-export async function joinHost(options: { keyId: string; id?: string; url?: string; capacity?: number }) {
+export async function joinHost(options: { keyId: string; id?: string; url?: string; capacity?: number; driver?: string }) {
   const id = options.id ?? freshName();
   const feed = await openFeed(options.keyId);
-  feed.send(hostHello(id, options.url, options.capacity));
+  feed.send(hostHello(id, options.url, options.capacity, options.driver));
   const welcome = await feed.next();
   return { id, feed, welcome };
 }

@@ -7,11 +7,11 @@ import type { MachineState } from "../../protocol/feed.ts";
 /**
  * What the host does to the next request of an operation: `fail` answers a failure, `hold` waits to be released and then
  * obeys, `drop` breaks the connection, `obey-and-drop` breaks it after doing as asked, `garble` answers no JSON, `redirect`
- * sends the caller elsewhere.
+ * sends the caller elsewhere, `stay` changes nothing and answers the state.
  */
 interface Script {
   readonly op: string;
-  readonly act: "fail" | "hold" | "drop" | "obey-and-drop" | "garble" | "redirect";
+  readonly act: "fail" | "hold" | "drop" | "obey-and-drop" | "garble" | "redirect" | "stay";
   readonly status?: number;
   readonly failure?: { readonly kind: string; readonly message: string };
 }
@@ -67,7 +67,7 @@ async function operate(vm: Vm, op: string, authorization: string, body: string, 
   if (script?.act === "redirect") return void response.writeHead(302, { location: "/control/elsewhere" }).end();
   if (script?.act === "drop") return void response.destroy();
   if (script?.act === "hold") await new Promise<void>((resolve) => vm.release.push(resolve));
-  vm.state = stateAfter(vm.state, op);
+  if (script?.act !== "stay") vm.state = stateAfter(vm.state, op);
   if (script?.act === "obey-and-drop") return void response.destroy();
   clock = Math.max(clock + 1, Date.now());
   answer(response, 200, { state: vm.state, at: clock });

@@ -6,6 +6,8 @@ const ROUTES = [
   ["POST", "/operator/v1/accounts/aaaaaaaaaaaaaaaa/api-keys"],
   ["GET", "/operator/v1/accounts/aaaaaaaaaaaaaaaa/api-keys"],
   ["DELETE", "/operator/v1/accounts/aaaaaaaaaaaaaaaa/api-keys/x"],
+  ["POST", "/operator/v1/accounts/aaaaaaaaaaaaaaaa/vms"],
+  ["DELETE", "/operator/v1/accounts/aaaaaaaaaaaaaaaa/vms/aaaaaaaaaaaaaaaaaaaa"],
   ["POST", "/operator/v1/regions/local/service-keys"],
   ["DELETE", "/operator/v1/regions/local/service-keys/x"],
   ["GET", "/operator/v1/regions/local/hosts"],

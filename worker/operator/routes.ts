@@ -1,6 +1,7 @@
 import { Hono } from "hono";
 import { z } from "zod";
 import { type Result, success } from "../../protocol/failures.ts";
+import { isVmId } from "../../protocol/ids.ts";
 import { recordOperator } from "../audit/record.ts";
 import { authenticateOperator } from "../auth/operator.ts";
 import { pageOf, pageQuery } from "../dialects/paging.ts";
@@ -19,10 +20,19 @@ import {
   revokeServiceKey,
   rotateSigningKeys,
 } from "../services/operator.ts";
+import { registerVm, unregisterVm } from "../services/registration.ts";
 
 const accountBody = z.object({ name: z.string().min(1).max(128) });
 const API_KEYS = "/operator/v1/accounts/{accountId}/api-keys";
 
+const VMS = "/operator/v1/accounts/{accountId}/vms";
+
+const registrationBody = z.strictObject({
+  vmId: z.string().refine(isVmId, "must be 20 lower-case letters and digits"),
+  region: z.string().max(64),
+  hostId: z.string().max(32),
+  name: z.string().max(128).nullable().default(null),
+});
 const keyBody = z.object({ name: z.string().max(128).nullish() });
 
 /** What the operator of the deployment does, by the operator's key. `docs/operator-api.md` describes it. */
@@ -54,6 +64,21 @@ export function operatorRoutes(): Hono<EdgeHono> {
       const accountId = c.req.param("accountId");
       const revoked = await done(revokeApiKey(edge, accountId, c.req.param("keyId")));
       return recordOperator(edge, `DELETE ${API_KEYS}/{keyId}`, accountId, revoked);
+    }),
+  );
+  routes.post("/accounts/:accountId/vms", (c) =>
+    answer(c, async (edge) => {
+      const accountId = c.req.param("accountId");
+      const body = await readJson(c.req.raw, requestLimits(edge.settings), registrationBody);
+      const registered = body.ok ? await registerVm(edge, accountId, body.value) : body;
+      return recordOperator(edge, `POST ${VMS}`, accountId, registered);
+    }),
+  );
+  routes.delete("/accounts/:accountId/vms/:vmId", (c) =>
+    answer(c, async (edge) => {
+      const accountId = c.req.param("accountId");
+      const gone = await done(unregisterVm(edge, accountId, c.req.param("vmId")));
+      return recordOperator(edge, `DELETE ${VMS}/{vmId}`, accountId, gone);
     }),
   );
   routes.post("/regions/:region/service-keys", (c) =>

@@ -60,7 +60,7 @@ export async function rotateSigningKeys(edge: Edge): Promise<Result<{ kid: strin
 }
 
 /** An account's object refuses whoever asks for an account that does not exist; the operator is told so plainly. */
-async function withAccount<T>(
+export async function withAccount<T>(
   edge: Edge,
   accountId: string,
   use: (account: () => AccountApi) => Promise<Result<T>>,

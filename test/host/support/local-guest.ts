@@ -4,6 +4,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { MachineSpec } from "../../../host/driver.ts";
 
+/** How a guest's sshd learns which keys to admit, where it is not the way of the machines that drivers make. */
+export interface KeySource {
+  /** Content of its `AuthorizedKeysCommand`. */
+  readonly command: string;
+  readonly authorizedKeysFile: string;
+}
+
 /**
  * A guest without a virtual machine: OpenSSH's own sshd on a loopback address, with its own processes, `/etc`, `/home`,
  * `/root` and `/run`, so that accounts can be made in it. Its `AuthorizedKeysCommand` asks the metadata server under test
@@ -14,10 +21,18 @@ export class LocalGuest {
   readonly #dir = mkdtempSync(join(tmpdir(), "postern-guest-"));
   readonly #port: number;
   readonly #metadata: () => { address: string; port: number };
+  readonly #keys: KeySource | null;
   #process: ChildProcess | null = null;
 
-  constructor(spec: MachineSpec, address: string, port: number, metadata: () => { address: string; port: number }) {
+  constructor(
+    spec: Pick<MachineSpec, "files">,
+    address: string,
+    port: number,
+    metadata: () => { address: string; port: number },
+    keys: KeySource | null = null,
+  ) {
     this.address = address;
+    this.#keys = keys;
     this.#port = port;
     this.#metadata = metadata;
     this.#writeTools(spec);
@@ -55,11 +70,12 @@ export class LocalGuest {
     const { address, port } = this.#metadata();
     const path = join(this.#dir, "fetch-ssh-keys");
     const url = `http://${address}:${port}/latest/ssh-keys?user=$1`;
-    writeFileSync(path, `#!/bin/bash\nexec curl --silent --fail --noproxy '*' --interface ${this.address} "${url}"\n`);
+    const ask = `#!/bin/bash\nexec curl --silent --fail --noproxy '*' --interface ${this.address} "${url}"\n`;
+    writeFileSync(path, this.#keys?.command ?? ask);
     chmodSync(path, 0o755);
   }
 
-  #writeTools(spec: MachineSpec): void {
+  #writeTools(spec: Pick<MachineSpec, "files">): void {
     const seed = join(this.#dir, "seed");
     for (const file of spec.files) {
       const path = join(seed, file.path);
@@ -72,7 +88,7 @@ export class LocalGuest {
       "HostKey /etc/ssh/ssh_host_ed25519_key",
       "AuthorizedKeysCommand /etc/ssh/fetch-ssh-keys %u",
       "AuthorizedKeysCommandUser nobody",
-      "AuthorizedKeysFile none",
+      `AuthorizedKeysFile ${this.#keys?.authorizedKeysFile ?? "none"}`,
       "PasswordAuthentication no",
       "KbdInteractiveAuthentication no",
       "UsePAM yes",

@@ -16,7 +16,7 @@ export type DriverCalls = Record<
 let addresses = 0;
 
 /** A loopback address of this test process alone: test files run side by side, each in its own process. */
-function nextAddress(): string {
+export function nextAddress(): string {
   addresses += 1;
   return `127.${64 + ((process.pid >> 8) & 63)}.${process.pid & 255}.${addresses}`;
 }

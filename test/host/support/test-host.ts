@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type HostAgent, startHostAgent } from "../../../host/agent.ts";
+import type { Driver } from "../../../host/driver.ts";
 import { readHostSettings } from "../../../host/settings.ts";
 import { platformRandomBytes } from "../../../protocol/bytes.ts";
 import { newVmId } from "../../../protocol/ids.ts";
@@ -30,8 +31,11 @@ export interface TestHost {
   close(): Promise<void>;
 }
 
-/** A host agent with real guests on loopback and an edge of the test's own. `env` overrides settings. */
-export async function startTestHost(env: NodeJS.ProcessEnv = {}): Promise<TestHost> {
+/**
+ * A host agent with real guests on loopback and an edge of the test's own. `env` overrides settings; `own` is used in place
+ * of the test's driver.
+ */
+export async function startTestHost(env: NodeJS.ProcessEnv = {}, own: Driver | null = null): Promise<TestHost> {
   const stateDir = mkdtempSync(join(tmpdir(), "postern-host-"));
   const keyFile = join(stateDir, "service-key");
   writeFileSync(keyFile, SERVICE_KEY, { mode: 0o600 });
@@ -47,7 +51,7 @@ export async function startTestHost(env: NodeJS.ProcessEnv = {}): Promise<TestHo
         POSTERN_EXEC_KILL_GRACE_MS: "1000",
         ...env,
       }),
-      driver,
+      driver: own ?? driver,
       log: createLog((line) => log.push(line)),
       clock: Date.now,
       randomBytes: platformRandomBytes,
