@@ -32,6 +32,14 @@ readonly NEEDED_BY_TESTS=(
   git=/usr/bin/git
   chromium=/usr/bin/chromium
   inotify-tools=/usr/bin/inotifywait
+  dropbear-bin=/usr/bin/dbclient
+  putty-tools=/usr/bin/plink
+  lftp=/usr/bin/lftp
+  python3-paramiko=/usr/lib/python3/dist-packages/paramiko/__init__.py
+  curl=/usr/bin/curl
+  xauth=/usr/bin/xauth
+  x11-utils=/usr/bin/xdpyinfo
+  xvfb=/usr/bin/Xvfb
 )
 
 wanted=("${NEEDED[@]}")

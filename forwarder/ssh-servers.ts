@@ -5,8 +5,11 @@ import type { ForwarderState } from "./host-keys.ts";
 import type { ForwarderSettings } from "./settings.ts";
 import { CertificateOffer, keepRightGuesses } from "./ssh2-handshake.ts";
 
-/** What a server says first (RFC 4253 section 4.2). */
-export const SOFTWARE = "Postern";
+/**
+ * What the server says that it is (RFC 4253 section 4.2): what answers after the login is the VM's OpenSSH, and clients behave by
+ * this name. See docs/decisions/0007-openssh-by-name.md.
+ */
+export const SOFTWARE = "OpenSSH_9.2 Postern";
 
 const OPENSSH = /^SSH-2\.0-OpenSSH_/;
 

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { openProxyConnection } from "../../../bin/ssh/proxy-connection.ts";
+import { SOFTWARE } from "../../../forwarder/ssh-servers.ts";
 import { platformRandomBytes } from "../../../protocol/bytes.ts";
 import type { TicketClaims } from "../../../protocol/ticket.ts";
 import { generateSshKeyPair, parseSshPublicKey } from "../../../service/ssh-keys.ts";
@@ -139,5 +140,5 @@ test.each([
   socket.on("error", () => undefined);
   socket.write(line);
   await until("the socket is closed", () => socket.destroyed);
-  expect(answer).toBe("SSH-2.0-Postern\r\n");
+  expect(answer).toBe(`SSH-2.0-${SOFTWARE}\r\n`);
 });

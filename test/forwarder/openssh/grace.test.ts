@@ -21,7 +21,7 @@ function heardUntilClosed(port: number, said: string): Promise<string> {
 
 test.each(["", "SSH-2.0-slow", "SSH-2.0-silent\r\n"])("who says only %j is dropped when the login grace is over", async (said) => {
   world = await openWorld({ env: { POSTERN_SSH_LOGIN_GRACE_MS: "300" } });
-  await expect(heardUntilClosed(world.port, said)).resolves.toContain("SSH-2.0-Postern");
+  await expect(heardUntilClosed(world.port, said)).resolves.toContain("SSH-2.0-OpenSSH_");
 });
 
 test("the login grace does not end a session that has logged in", async () => {
