@@ -1,3 +1,4 @@
+import { CREATIONS_TABLE } from "./creations.ts";
 import { OUTBOX_TABLE } from "./outbox.ts";
 import { SLUGS_TABLE } from "./slugs.ts";
 import { SNAPSHOTS_TABLE } from "./snapshot-index.ts";
@@ -28,4 +29,5 @@ export const ACCOUNT_SCHEMA: readonly string[] = [
    ALTER TABLE vms ADD COLUMN details TEXT NOT NULL DEFAULT '{}';
    ${SLUGS_TABLE}`,
   SNAPSHOTS_TABLE,
+  CREATIONS_TABLE,
 ];

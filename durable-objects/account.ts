@@ -19,6 +19,7 @@ import type {
   VmRecord,
 } from "./contract.ts";
 import { Counts } from "./counts.ts";
+import { type Claimed, type CreationClaim, Creations } from "./creations.ts";
 import type { Env } from "./env.ts";
 import { Outbox } from "./outbox.ts";
 import { Slugs } from "./slugs.ts";
@@ -35,6 +36,7 @@ export class Account extends StoredObject implements AccountApi {
   readonly #vms: VmIndex;
   readonly #slugs: Slugs;
   readonly #snapshots: SnapshotIndex;
+  readonly #creations: Creations;
   readonly #outbox: Outbox;
 
   constructor(ctx: DurableObjectState, env: Env) {
@@ -43,6 +45,7 @@ export class Account extends StoredObject implements AccountApi {
     this.#vms = new VmIndex(this.sql);
     this.#slugs = new Slugs(this.sql);
     this.#snapshots = new SnapshotIndex(this.sql);
+    this.#creations = new Creations(this.sql);
     this.#outbox = new Outbox(ctx.storage, env, this.settings, () => this.clock());
   }
 
@@ -226,6 +229,19 @@ export class Account extends StoredObject implements AccountApi {
       .map((row) => ({ id: row.id, managed: row.managed === 1, createdAt: row.created_at }));
     const managed = page.includeManaged ? this.#counts.get("identities:managed") : 0;
     return success({ identities, total: this.#counts.get("identities") + managed });
+  }
+
+  async claimCreation(claim: CreationClaim): Promise<Result<Claimed>> {
+    if (this.#account() === null) return noAccount();
+    const now = this.clock();
+    const forgetBefore = now - this.settings.IDEMPOTENCY_KEEP_MS;
+    return this.ctx.storage.transactionSync(() => this.#creations.claim(claim, now, forgetBefore));
+  }
+
+  async settleCreation(keyHash: string, id: string, isMade: boolean): Promise<Result<null>> {
+    if (this.#account() === null) return noAccount();
+    this.#creations.settle(keyHash, id, isMade);
+    return success(null);
   }
 
   override async alarm(): Promise<void> {

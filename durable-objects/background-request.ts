@@ -60,26 +60,26 @@ export class BackgroundRequest extends StoredObject implements BackgroundRequest
       return;
     }
     this.sql.exec("UPDATE request SET attempts = attempts + 1");
-    const result = await this.#perform(record, JSON.parse(row.task) as BackgroundTask, row.attempts > 0);
+    const result = await this.#perform(record, JSON.parse(row.task) as BackgroundTask);
     // Files of a new VM need not be kept beside it.
     this.sql.exec("UPDATE request SET result = ?, task = ''", JSON.stringify(result));
     await this.ctx.storage.setAlarm(record.expiresAt);
     this.#done.resolve();
   }
 
-  async #perform(record: BackgroundRecord, task: BackgroundTask, isRepeated: boolean): Promise<TaskResult> {
+  async #perform(record: BackgroundRecord, task: BackgroundTask): Promise<TaskResult> {
     const { accountId, vmId } = record;
     switch (task.kind) {
       case "create": {
         const vm = () => this.env.VM.getByName(vmId);
         const made = await settled(() => vm().create(accountId, vmId, task.spec));
-        return { kind: "create", result: isRepeated && isTaken(made) ? await settled(() => vm().read(accountId)) : made };
+        return { kind: "create", result: await unlessTaken(made, () => vm().created(accountId)) };
       }
       case "snapshot": {
         const { snapshotId, wish } = task;
         const snapshot = () => this.env.SNAPSHOT.getByName(snapshotId);
         const taken = await settled(() => snapshot().take(accountId, snapshotId, wish));
-        return { kind: "snapshot", result: isRepeated && isTaken(taken) ? await settled(() => snapshot().read(accountId)) : taken };
+        return { kind: "snapshot", result: await unlessTaken(taken, () => snapshot().taken(accountId)) };
       }
     }
   }
@@ -89,9 +89,10 @@ export class BackgroundRequest extends StoredObject implements BackgroundRequest
   }
 }
 
-/** The id is there already: an attempt before this one got so far. */
-function isTaken(result: Result<unknown>): boolean {
-  return !result.ok && result.failure.kind === "conflict";
+/** Where the id is there already an attempt before this one got so far: then what came of that one. */
+async function unlessTaken<T>(made: Result<T>, earlier: () => Promise<Result<T>>): Promise<Result<T>> {
+  const isTaken = !made.ok && made.failure.kind === "conflict" && made.failure.details?.taken === "id";
+  return isTaken ? settled(earlier) : made;
 }
 
 /** An object that breaks leaves open what it did. */

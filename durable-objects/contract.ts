@@ -4,6 +4,7 @@ import type { Floor } from "../protocol/floors.ts";
 import type { GuestFile, GuestGroup, GuestUser, MachineResources } from "../protocol/host-api.ts";
 import type { Operation } from "../protocol/operations.ts";
 import type { Subject } from "../protocol/subjects.ts";
+import type { CreationsApi } from "./creations.ts";
 
 /**
  * The typed RPC between the Worker and the Durable Objects: plain data and discriminated unions only, since class
@@ -185,7 +186,7 @@ export interface Placement {
 export type VmCounts = Readonly<Record<VmState, number>>;
 
 /** Object name: the account id. */
-export interface AccountApi {
+export interface AccountApi extends CreationsApi {
   /** Makes the account and its first API key; the key is shown once. */
   create(name: string): Promise<Result<{ accountId: string; keyId: string; apiKey: string }>>;
   checkKey(secretHash: string): Promise<Result<AccountStanding>>;
@@ -261,6 +262,8 @@ export interface VmApi {
    * if it dies half-way.
    */
   create(accountId: string, vmId: string, spec: VmSpec): Promise<Result<VmRecord>>;
+  /** The VM once its creation has ended; `vm-not-found` when it did not come to be. */
+  created(accountId: string): Promise<Result<VmRecord>>;
   /** `accountId` null: the caller already holds a verdict on this VM. */
   read(accountId: string | null): Promise<Result<VmRecord>>;
   placement(): Promise<Result<Placement>>;
@@ -328,6 +331,8 @@ export type SnapshotCounts = Readonly<Record<SnapshotState, number>>;
 export interface SnapshotApi {
   /** Captures the VM's disk and answers when that is done. Finished or undone by alarm if it dies half-way. */
   take(accountId: string, snapshotId: string, wish: SnapshotWish): Promise<Result<SnapshotRecord>>;
+  /** The snapshot once its taking has ended. */
+  taken(accountId: string): Promise<Result<SnapshotRecord>>;
   read(accountId: string): Promise<Result<SnapshotRecord>>;
   change(accountId: string, change: SnapshotChange): Promise<Result<SnapshotRecord>>;
   /** VMs that began with it stay. */

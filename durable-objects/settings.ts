@@ -17,6 +17,8 @@ export const DEFAULT_SETTINGS = {
   MAX_GRANTS_PER_IDENTITY: 1_000,
   /** Most Linux users that one grant may list. */
   MAX_USERS_PER_GRANT: 256,
+  /** How long an account remembers what an `Idempotency-Key` made. */
+  IDEMPOTENCY_KEEP_MS: 24 * 3_600_000,
   /** Longest page of any list. */
   MAX_PAGE_SIZE: 1_000,
   /** How long the rows of revoked and expired credentials are kept. */

@@ -14,8 +14,8 @@ import { StoredObject } from "./stored-object.ts";
 export class Snapshot extends StoredObject implements SnapshotApi {
   readonly #store: SnapshotStore;
   readonly #host: HostClient;
-  /** Whether this very memory is taking the snapshot: then an alarm is no sign of a crash. */
-  #isTaking = false;
+  /** This very memory is taking the snapshot: then an alarm is no sign of a crash. */
+  #taking: Promise<Result<SnapshotRecord>> | null = null;
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env, SNAPSHOT_SCHEMA);
@@ -25,23 +25,30 @@ export class Snapshot extends StoredObject implements SnapshotApi {
   }
 
   async take(accountId: string, snapshotId: string, wish: SnapshotWish): Promise<Result<SnapshotRecord>> {
-    if (this.#store.read() !== null) return failure("conflict", "A snapshot with this id exists already.");
+    if (this.#store.read() !== null) return failure("conflict", "A snapshot with this id exists already.", { taken: "id" });
     const vm = await this.env.VM.getByName(wish.sourceVmId).read(accountId);
     if (!vm.ok) return vm;
     const placement = await this.env.VM.getByName(wish.sourceVmId).placement();
     if (!placement.ok) return placement;
     // Another call for this id may have come while the VM was asked.
-    if (this.#store.read() !== null) return failure("conflict", "A snapshot with this id exists already.");
+    if (this.#store.read() !== null) return failure("conflict", "A snapshot with this id exists already.", { taken: "id" });
     const { region, hostId, hostUrl } = placement.value;
     const { resources } = vm.value;
     this.#store.insert({ ...wish, id: snapshotId, accountId, resources, region, hostId, hostUrl });
-    this.#isTaking = true;
-    try {
-      this.#rearm();
-      return await this.#take();
-    } finally {
-      this.#isTaking = false;
-    }
+    this.#rearm();
+    this.#taking = this.#take().finally(() => {
+      this.#taking = null;
+    });
+    return this.#taking;
+  }
+
+  async taken(accountId: string): Promise<Result<SnapshotRecord>> {
+    const row = this.#visible(accountId);
+    if (row === null) return notFound();
+    if (this.#taking !== null) return this.#taking;
+    // Begun by a memory that is gone: the alarm undoes it.
+    if (row.intent === "take") return failure("snapshot-not-ready", "The snapshot is still being taken. Try again shortly.");
+    return row.state === "failed" ? notFound() : success(snapshotRecord(row));
   }
 
   async read(accountId: string): Promise<Result<SnapshotRecord>> {
@@ -85,7 +92,7 @@ export class Snapshot extends StoredObject implements SnapshotApi {
   override async alarm(): Promise<void> {
     const row = this.#store.read();
     if (row === null) return;
-    if (row.intent === null || this.#isTaking) {
+    if (row.intent === null || this.#taking !== null) {
       await this.#note();
       this.#rearm();
       return;

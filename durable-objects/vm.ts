@@ -17,6 +17,8 @@ import { VmNeighbours } from "./vm-neighbours.ts";
 import { changedTraits, differsInIdleness, MAX_METADATA_ENTRIES, refuseSizes } from "./vm-spec.ts";
 import { mustBeNoted, record, VM_SCHEMA, type VmRow, VmStore } from "./vm-store.ts";
 
+const UNANSWERED = "The VM's host has not answered an earlier request yet. Try again shortly.";
+
 /**
  * A VM: owner, placement and lifecycle. Every change of the machine is written down as an intent before the host is asked,
  * so that after a crash the alarm, or the next operation, finds out what became of it and finishes or undoes it.
@@ -37,14 +39,27 @@ export class Vm extends StoredObject implements VmApi {
   }
 
   async create(accountId: string, vmId: string, spec: VmSpec): Promise<Result<VmRecord>> {
-    if (this.#store.read() !== null) return failure("conflict", "A VM with this id exists already.");
+    if (this.#store.read() !== null) return taken();
     const boot = spec.snapshotId === null ? success(spec.registeredOn) : await this.#neighbours.boot(accountId, spec.snapshotId);
     if (!boot.ok) return boot;
+    // Another call for this id may have come while the snapshot was asked.
+    if (this.#store.read() !== null) return taken();
     const region = boot.value?.region ?? readRegions(this.env.REGIONS)[0];
     if (region === undefined) return failure("no-capacity", "This deployment has no region.");
     this.#store.insert({ id: vmId, accountId, spec, region });
     this.#setAlarm(this.settings.VM_RECOVERY_MS);
     return this.#queue.run("create", () => this.#create(boot.value?.hostId ?? null));
+  }
+
+  async created(accountId: string): Promise<Result<VmRecord>> {
+    if (this.#visible(accountId)?.intent === "create") {
+      // Behind the creation if it is under way; after a crash there is none, and it must be finished or undone.
+      await this.#queue.run("recover", async () => {
+        if (this.#store.must().intent !== null) await this.#recover();
+      });
+    }
+    const row = this.#visible(accountId);
+    return row?.intent === "create" ? failure("host-unavailable", UNANSWERED) : this.read(accountId);
   }
 
   async read(accountId: string | null): Promise<Result<VmRecord>> {
@@ -192,7 +207,7 @@ export class Vm extends StoredObject implements VmApi {
     const before = this.#store.must();
     if (left === "delete" && command === "delete" && before.state === "deleted") return success(record(before));
     if (before.intent !== null && command !== "delete") {
-      return failure("host-unavailable", "The VM's host has not answered an earlier request yet. Try again shortly.");
+      return failure("host-unavailable", UNANSWERED);
     }
     const step = stepFor(before.state, command);
     if (step.kind === "refuse") return { ok: false, failure: step.failure };
@@ -356,4 +371,8 @@ function tooMany() {
 
 function notFound() {
   return failure("vm-not-found", VM_NOT_FOUND_MESSAGE);
+}
+
+function taken() {
+  return failure("conflict", "A VM with this id exists already.", { taken: "id" });
 }

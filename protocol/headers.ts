@@ -9,6 +9,9 @@ export const BACKGROUND_AFTER_HEADER = "x-freestyle-background-after-secs";
 /** Names a request that goes on in the background; also on what polling for it answers in the end. */
 export const BACKGROUND_ID_HEADER = "x-freestyle-background-request-id";
 
+/** The caller's own name for what it wants made at most once (draft-ietf-httpapi-idempotency-key-header). */
+export const IDEMPOTENCY_KEY_HEADER = "idempotency-key";
+
 /** On a host's answer about a job: `running`, `done` (an `ExecAnswer` follows) or `failed` (its `Failure` follows). */
 export const JOB_STATE_HEADER = "postern-job-state";
 

@@ -19,6 +19,8 @@ export interface Edge {
   readonly clientAddress: string | null;
   /** Seconds after which the caller would rather poll for the answer; null: it does not poll. */
   readonly backgroundAfterS: number | null;
+  /** The caller's name for what it wants made at most once; null: it gave none. */
+  readonly idempotencyKey: string | null;
   /** Lets work go on after the answer. */
   readonly waitUntil: (work: Promise<unknown>) => void;
 }

@@ -118,7 +118,7 @@ describe("an object that cannot be reached is 503, never 401", () => {
 
 describe("a browser may call from any page", () => {
   const asked =
-    "authorization, content-type, range, user-agent, x-freestyle-identity-access-token, x-freestyle-vm-linux-user-id, x-freestyle-sdk, x-freestyle-sdk-version, x-freestyle-background-after-secs, x-freestyle-team-id";
+    "authorization, content-type, range, user-agent, x-freestyle-identity-access-token, x-freestyle-vm-linux-user-id, x-freestyle-sdk, x-freestyle-sdk-version, x-freestyle-background-after-secs, x-freestyle-team-id, idempotency-key";
 
   it.each(["/v1/vms/x/exec-await", "/identity/v1/identities", "/auth/v1/whoami", "/v5/vms/x/ssh-ticket"])("%s", async (path) => {
     for (const method of ["GET", "POST", "PUT", "PATCH", "DELETE"]) {

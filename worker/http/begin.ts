@@ -1,6 +1,6 @@
 import type { MiddlewareHandler } from "hono";
 import { platformRandomBytes, toHex } from "../../protocol/bytes.ts";
-import { BACKGROUND_AFTER_HEADER, TRACE_HEADER } from "../../protocol/headers.ts";
+import { BACKGROUND_AFTER_HEADER, IDEMPOTENCY_KEY_HEADER, TRACE_HEADER } from "../../protocol/headers.ts";
 import type { EdgeEnv, EdgeHono } from "../edge.ts";
 import { clientAddressOf } from "../limits/client-address.ts";
 import { readSettings, type Settings } from "../settings.ts";
@@ -18,6 +18,7 @@ export const begin: MiddlewareHandler<EdgeHono> = async (c, next) => {
     traceId,
     clientAddress: clientAddressOf(c.req.raw, c.env.CLIENT_ADDRESS_HEADER),
     backgroundAfterS: backgroundAfter(c.req.header(BACKGROUND_AFTER_HEADER)),
+    idempotencyKey: c.req.header(IDEMPOTENCY_KEY_HEADER) ?? null,
     waitUntil: (work) => c.executionCtx.waitUntil(work),
   });
   await next();

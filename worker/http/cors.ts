@@ -1,11 +1,11 @@
 import type { MiddlewareHandler } from "hono";
 import { cors } from "hono/cors";
-import { BACKGROUND_AFTER_HEADER, BACKGROUND_ID_HEADER, TRACE_HEADER } from "../../protocol/headers.ts";
+import { BACKGROUND_AFTER_HEADER, BACKGROUND_ID_HEADER, IDEMPOTENCY_KEY_HEADER, TRACE_HEADER } from "../../protocol/headers.ts";
 import { IDENTITY_TOKEN_HEADER } from "../auth/presented.ts";
 import { LINUX_USER_HEADER } from "../dialects/mount.ts";
 import type { EdgeHono } from "../edge.ts";
 
-/** Every header that a browser build of one of the SDKs may send. */
+/** Every header that a browser build of one of the SDKs may send, and ours. */
 const REQUEST_HEADERS = [
   "authorization",
   "content-type",
@@ -17,6 +17,7 @@ const REQUEST_HEADERS = [
   "x-freestyle-sdk-version",
   BACKGROUND_AFTER_HEADER,
   "x-freestyle-team-id",
+  IDEMPOTENCY_KEY_HEADER,
 ];
 
 /**

@@ -17,25 +17,37 @@ import { logEvent } from "../log.ts";
 import { SNAPSHOT_NOT_FOUND } from "../masks.ts";
 import { accountObject, ask, snapshotObject, tell, vmObject } from "../objects.ts";
 import { inlineWaitMs, type Pending, taskOrBackground } from "./background.ts";
+import { makeOnce, unlessTaken } from "./creations.ts";
+import { wishOf } from "./firewall.ts";
 import { createVm } from "./vms.ts";
 
 /** Captures a VM's disk as it is now; answers when that is done. */
 export async function takeSnapshot(edge: Edge, accountId: string, wish: SnapshotWish): Promise<Result<SnapshotRecord>> {
   if (!isVmId(wish.sourceVmId)) return failure("vm-id-invalid", "A VM id is 20 lower-case letters and digits.");
-  const snapshotId = newSnapshotId(edge.randomBytes);
-  return tell(() => snapshotObject(edge.env, snapshotId).take(accountId, snapshotId, wish));
+  return take(edge, accountId, newSnapshotId(edge.randomBytes), wish);
 }
 
-/** The same, but goes on in the background when the caller would rather poll. */
+async function take(edge: Edge, accountId: string, snapshotId: string, wish: SnapshotWish): Promise<Result<SnapshotRecord>> {
+  const taken = await tell(() => snapshotObject(edge.env, snapshotId).take(accountId, snapshotId, wish));
+  return unlessTaken(taken, () => snapshotObject(edge.env, snapshotId).taken(accountId));
+}
+
+/** The same, at most once for an idempotency key, and in the background when the caller would rather poll. */
 export async function takeSnapshotOrBackground(
   edge: Edge,
   accountId: string,
   wish: SnapshotWish,
 ): Promise<Result<SnapshotRecord | Pending>> {
+  if (!isVmId(wish.sourceVmId)) return takeSnapshot(edge, accountId, wish);
   const waitMs = inlineWaitMs(edge);
-  if (waitMs === null || !isVmId(wish.sourceVmId)) return takeSnapshot(edge, accountId, wish);
-  const task = { kind: "snapshot", snapshotId: newSnapshotId(edge.randomBytes), wish } as const;
-  return taskOrBackground(edge, accountId, wish.sourceVmId, task, waitMs);
+  return makeOnce<SnapshotRecord | Pending>(edge, accountId, {
+    wish: { snapshot: wish },
+    newId: () => newSnapshotId(edge.randomBytes),
+    make: (snapshotId) =>
+      waitMs === null
+        ? take(edge, accountId, snapshotId, wish)
+        : taskOrBackground(edge, accountId, wish.sourceVmId, { kind: "snapshot", snapshotId, wish }, waitMs),
+  });
 }
 
 /** The id of the snapshot that an account means by an id or a slug. */
@@ -74,12 +86,23 @@ export async function listSnapshots(
   return ask(() => accountObject(edge.env, accountId).listSnapshots(query));
 }
 
-/** Builds a snapshot from a description: a VM is made so, captured, and deleted. */
+/** Builds a snapshot from a description, at most once for an idempotency key: a VM is made so, captured, and deleted. */
 export async function buildSnapshot(edge: Edge, accountId: string, spec: VmSpec): Promise<Result<SnapshotRecord>> {
+  return makeOnce(edge, accountId, {
+    wish: { build: wishOf(spec) },
+    newId: () => newSnapshotId(edge.randomBytes),
+    make: async (id) => {
+      const known = await ask(() => snapshotObject(edge.env, id).taken(accountId));
+      return known.ok || known.failure.kind !== "snapshot-not-found" ? known : build(edge, accountId, id, spec);
+    },
+  });
+}
+
+async function build(edge: Edge, accountId: string, snapshotId: string, spec: VmSpec): Promise<Result<SnapshotRecord>> {
   const vm = await createVm(edge, accountId, { ...spec, name: null, idleTimeoutSeconds: null, autoDeleteSeconds: null });
   if (!vm.ok) return vm;
   const { id: sourceVmId } = vm.value;
-  const taken = await takeSnapshot(edge, accountId, { sourceVmId, name: spec.name, slug: null });
+  const taken = await take(edge, accountId, snapshotId, { sourceVmId, name: spec.name, slug: null });
   await clearAway(edge, "vm", sourceVmId, () => vmObject(edge.env, sourceVmId).remove(accountId));
   return taken;
 }

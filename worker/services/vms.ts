@@ -6,22 +6,31 @@ import { base64Bytes } from "../http/base64.ts";
 import { accountObject, ask, tell, vmObject } from "../objects.ts";
 import type { Authority } from "./authorise.ts";
 import { inlineWaitMs, type Pending, taskOrBackground } from "./background.ts";
+import { makeOnce, unlessTaken } from "./creations.ts";
+import { wishOf } from "./firewall.ts";
 
 /** Makes a VM and its users; answers when it runs. */
 export async function createVm(edge: Edge, accountId: string, spec: VmSpec): Promise<Result<VmRecord>> {
   const checked = checkSpec(edge, spec);
-  if (!checked.ok) return checked;
-  const vmId = newVmId(edge.randomBytes);
-  return tell(() => vmObject(edge.env, vmId).create(accountId, vmId, spec));
+  return checked.ok ? create(edge, accountId, newVmId(edge.randomBytes), spec) : checked;
 }
 
-/** The same, but goes on in the background when the caller would rather poll. */
+/** The same, at most once for an idempotency key, and in the background when the caller would rather poll. */
 export async function createVmOrBackground(edge: Edge, accountId: string, spec: VmSpec): Promise<Result<VmRecord | Pending>> {
-  const waitMs = inlineWaitMs(edge);
-  if (waitMs === null) return createVm(edge, accountId, spec);
   const checked = checkSpec(edge, spec);
   if (!checked.ok) return checked;
-  return taskOrBackground(edge, accountId, newVmId(edge.randomBytes), { kind: "create", spec }, waitMs);
+  const waitMs = inlineWaitMs(edge);
+  return makeOnce<VmRecord | Pending>(edge, accountId, {
+    wish: { vm: wishOf(spec) },
+    newId: () => newVmId(edge.randomBytes),
+    make: (id) =>
+      waitMs === null ? create(edge, accountId, id, spec) : taskOrBackground(edge, accountId, id, { kind: "create", spec }, waitMs),
+  });
+}
+
+async function create(edge: Edge, accountId: string, vmId: string, spec: VmSpec): Promise<Result<VmRecord>> {
+  const made = await tell(() => vmObject(edge.env, vmId).create(accountId, vmId, spec));
+  return unlessTaken(made, () => vmObject(edge.env, vmId).created(accountId));
 }
 
 /** Refuses what no host is asked for. */

@@ -1,16 +1,12 @@
-import { ask, vmObject } from "../../objects.ts";
 import { answerPoll, pollResult, pollSummary, type Renderings } from "../background.ts";
 import { type Endpoint, principalEndpoint } from "../endpoint.ts";
 import { toExecResult } from "./exec.ts";
 import { toTaken } from "./snapshots.ts";
-import { toCreated } from "./vms.ts";
+import { showCreated } from "./vms.ts";
 
 const RENDERINGS: Renderings = {
   exec: toExecResult,
-  create: async (edge, vm) => {
-    const rules = await ask(() => vmObject(edge.env, vm.id).firewall(vm.accountId));
-    return toCreated(edge, vm, rules.ok ? rules.value : []);
-  },
+  create: showCreated,
   snapshot: toTaken,
 };
 

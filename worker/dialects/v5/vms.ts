@@ -2,6 +2,7 @@ import { z } from "zod";
 import type { FirewallRule, VmRecord } from "../../../durable-objects/contract.ts";
 import { type Result, success } from "../../../protocol/failures.ts";
 import type { Edge } from "../../edge.ts";
+import { ask, vmObject } from "../../objects.ts";
 import { Pending } from "../../services/background.ts";
 import { actAsOwner, createVmOrBackground, listVms, readVm, startVm } from "../../services/vms.ts";
 import { vmIdOf, withSlug } from "../../services/vms-slugs.ts";
@@ -42,7 +43,9 @@ export const vmEndpoints: readonly Endpoint[] = [
     handle: async (edge, { accountId }, { body }) => {
       const spec = toSpec(edge, body);
       const vm = await createVmOrBackground(edge, accountId, spec);
-      return !vm.ok || vm.value instanceof Pending ? vm : toCreated(edge, vm.value, spec.firewall);
+      if (!vm.ok || vm.value instanceof Pending) return vm;
+      // Asked again under one key, the VM has the rules of the first time.
+      return edge.idempotencyKey === null ? toCreated(edge, vm.value, spec.firewall) : showCreated(edge, vm.value);
     },
   }),
   accountEndpoint({
@@ -137,10 +140,16 @@ export const vmEndpoints: readonly Endpoint[] = [
 ];
 
 /** What create answers. */
-export async function toCreated(edge: Edge, vm: VmRecord, rules: readonly FirewallRule[]): Promise<Result<unknown>> {
+async function toCreated(edge: Edge, vm: VmRecord, rules: readonly FirewallRule[]): Promise<Result<unknown>> {
   return mapped(await withSlug(edge, success(vm)), (made) => ({
     ...toVmData(made),
     firewallRules: rules.map((rule) => toRuleData(made, rule)),
     tlsRules: [],
   }));
+}
+
+/** The same for a VM that an earlier request made. */
+export async function showCreated(edge: Edge, vm: VmRecord): Promise<Result<unknown>> {
+  const rules = await ask(() => vmObject(edge.env, vm.id).firewall(vm.accountId));
+  return toCreated(edge, vm, rules.ok ? rules.value : []);
 }
