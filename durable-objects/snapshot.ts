@@ -1,9 +1,10 @@
 import { type Failure, failure, type Result, success } from "../protocol/failures.ts";
 import { regionObjectName } from "../protocol/ids.ts";
 import { SNAPSHOT_NOT_FOUND_MESSAGE } from "../protocol/messages.ts";
-import type { HostPlace, SnapshotApi, SnapshotChange, SnapshotRecord, SnapshotWish } from "./contract.ts";
+import type { HostPlace, SnapshotChange, SnapshotRecord, SnapshotWish } from "./contract.ts";
 import type { Env } from "./env.ts";
 import { HostClient, isUnsettled } from "./host-client.ts";
+import type { SnapshotApi } from "./snapshot-contract.ts";
 import { SNAPSHOT_SCHEMA, type SnapshotRow, SnapshotStore, snapshotRecord } from "./snapshot-store.ts";
 import { StoredObject } from "./stored-object.ts";
 

@@ -1,7 +1,8 @@
 import type { AuditApi } from "../durable-objects/audit-contract.ts";
 import type { BackgroundRequestApi } from "../durable-objects/background-contract.ts";
-import type { AccountApi, IdentityApi, RegionApi, SigningKeysApi, SnapshotApi, VmApi } from "../durable-objects/contract.ts";
+import type { AccountApi, IdentityApi, RegionApi, SigningKeysApi, VmApi } from "../durable-objects/contract.ts";
 import type { Env } from "../durable-objects/env.ts";
+import type { SnapshotApi } from "../durable-objects/snapshot-contract.ts";
 import { failure, type Result } from "../protocol/failures.ts";
 import { regionObjectName } from "../protocol/ids.ts";
 import { logEvent } from "./log.ts";
