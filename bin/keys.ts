@@ -6,8 +6,12 @@ import { homeFromEnvironment } from "./start/home.ts";
 const USAGE = `postern keys account <name>                 make an account and its first API key
 postern keys api <account-id> [name]        make another API key
 postern keys api-revoke <account-id> <key-id>
-postern keys service <region> [name]        make a service key for hosts and forwarders of a region
-postern keys service-revoke <region> <key-id>
+postern keys join <region> host [host-id]   make a join token: one host enrols with it, the one of that id if named
+postern keys join <region> forwarder        the same for one forwarder
+postern keys services <region>              the hosts and forwarders that are enrolled
+postern keys retire <region> <service-id>   revoke one of them
+postern keys service <region> [name]        make a service key: any number of hosts and forwarders enrol with it
+postern keys service-revoke <region> <key-id>   revoke it and everything that enrolled with it
 
 The edge is --url, else the system that runs from POSTERN_HOME. The operator's key is read from
 --operator-key-file, else from POSTERN_HOME/operator.key. A key is shown once.`;
@@ -28,7 +32,7 @@ export async function runKeys(args: readonly string[], env: NodeJS.ProcessEnv, s
   say(JSON.stringify(answer, null, 2));
 }
 
-function requestFor([kind, owner, extra]: readonly string[]): { method: string; path: string; body?: unknown } | null {
+function requestFor([kind, owner, extra, hostId]: readonly string[]): { method: string; path: string; body?: unknown } | null {
   if (kind === undefined || owner === undefined) return null;
   const name = encodeURIComponent(owner);
   switch (kind) {
@@ -38,6 +42,15 @@ function requestFor([kind, owner, extra]: readonly string[]): { method: string; 
       return { method: "POST", path: `/operator/v1/accounts/${name}/api-keys`, body: { name: extra ?? null } };
     case "service":
       return { method: "POST", path: `/operator/v1/regions/${name}/service-keys`, body: { name: extra ?? null } };
+    case "join":
+      if (extra === "host") return joinToken(name, { kind: extra, hostId: hostId ?? null });
+      return extra === "forwarder" && hostId === undefined ? joinToken(name, { kind: extra }) : null;
+    case "services":
+      return { method: "GET", path: `/operator/v1/regions/${name}/services` };
+    case "retire":
+      return extra === undefined
+        ? null
+        : { method: "DELETE", path: `/operator/v1/regions/${name}/services/${encodeURIComponent(extra)}` };
     case "api-revoke":
       return extra === undefined
         ? null
@@ -49,4 +62,8 @@ function requestFor([kind, owner, extra]: readonly string[]): { method: string; 
     default:
       return null;
   }
+}
+
+function joinToken(region: string, body: object): { method: string; path: string; body: object } {
+  return { method: "POST", path: `/operator/v1/regions/${region}/join-tokens`, body };
 }

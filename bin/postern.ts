@@ -5,7 +5,7 @@ const USAGE = `postern <command>
   reset            forget everything that start kept in POSTERN_HOME
   serve-host       run a host agent        (settings: docs/settings.md)
   serve-forwarder  run an SSH forwarder    (settings: docs/settings.md)
-  keys             make and revoke accounts' API keys and service keys
+  keys             make and revoke API keys, and what hosts and forwarders enrol with
   ssh              ssh into a VM, end to end (docs/ssh-end-to-end.md)
   ssh-proxy        the same as a ProxyCommand for ssh_config
   ssh-relay        a ProxyCommand that leads fixed host names to a gateway (docs/clients.md)

@@ -3,6 +3,8 @@ import type { MachineState } from "../protocol/feed.ts";
 import type { Floor } from "../protocol/floors.ts";
 import type { GuestFile, GuestGroup, GuestUser, MachineResources } from "../protocol/host-api.ts";
 import type { Operation } from "../protocol/operations.ts";
+import type { EnrolmentAnswer, EnrolmentRequest, ServiceKind } from "../protocol/service-api.ts";
+import type { ServiceId } from "../protocol/service-assertion.ts";
 import type { Subject } from "../protocol/subjects.ts";
 import type { CreationsApi } from "./creations.ts";
 
@@ -12,11 +14,11 @@ import type { CreationsApi } from "./creations.ts";
  */
 
 /**
- * Headers that the Worker sets on the upgrade request it passes to `Region.fetch`, once the service key is checked; it
- * overwrites whatever the caller sent under these names.
+ * Headers that the Worker sets on the upgrade request it passes to `Region.fetch`, once the service's assertion is checked;
+ * it overwrites whatever the caller sent under these names.
  */
 export const FEED_REGION_HEADER = "postern-feed-region";
-export const FEED_KEY_HEADER = "postern-feed-key";
+export const FEED_SERVICE_HEADER = "postern-feed-service";
 
 /** One page of a list, by offset, as every dialect counts. */
 export interface Page {
@@ -327,10 +329,33 @@ export interface SnapshotFilter {
 
 export type SnapshotCounts = Readonly<Record<SnapshotState, number>>;
 
-/** What a service key resolves to. */
+/** What a host's or forwarder's assertion resolves to. */
 export interface ServiceStanding {
+  readonly serviceId: ServiceId;
   readonly region: string;
-  readonly keyId: string;
+  readonly kind: ServiceKind;
+  /** A host's id, which alone it may speak for; null for a forwarder. */
+  readonly hostId: string | null;
+}
+
+/** A join token to make: for one service of a kind and, if `hostId` is set, for that host only. */
+export interface JoinTokenWish {
+  readonly kind: ServiceKind;
+  readonly hostId: string | null;
+  readonly name: string | null;
+  /** Milliseconds. */
+  readonly lifeMs: number;
+}
+
+export interface ServiceRow {
+  readonly id: ServiceId;
+  readonly kind: ServiceKind;
+  readonly hostId: string | null;
+  /** The name of what it enrolled with. */
+  readonly name: string | null;
+  /** Id of the join token or service key that it enrolled with. */
+  readonly enrolledBy: string;
+  readonly createdAt: number;
 }
 
 export interface HostRow {
@@ -358,9 +383,19 @@ export interface SshSessionRow {
 
 /** Object name: `regionObjectName(region)`. Its `fetch` takes the feed's WebSocket upgrade, already authenticated. */
 export interface RegionApi {
+  /** A key that may enrol any number of services. */
   createServiceKey(region: string, name: string | null): Promise<Result<{ keyId: string; serviceKey: string }>>;
+  /** Revokes everything that enrolled with it too. */
   revokeServiceKey(keyId: string): Promise<Result<null>>;
-  checkServiceKey(secretHash: string): Promise<Result<ServiceStanding>>;
+  createJoinToken(region: string, wish: JoinTokenWish): Promise<Result<{ tokenId: string; joinToken: string; expiresAt: number }>>;
+  revokeJoinToken(tokenId: string): Promise<Result<null>>;
+  /** Takes a service's public key by a join token or service key. Idempotent for the same key and bearer. */
+  enrol(secretHash: string, request: EnrolmentRequest): Promise<Result<EnrolmentAnswer>>;
+  listServices(page: Page): Promise<Result<{ services: readonly ServiceRow[]; total: number }>>;
+  /** Cuts its feed at once; every later request of it is refused. */
+  revokeService(serviceId: string): Promise<Result<null>>;
+  /** Who an assertion is of, and uses it up; `credential-invalid` whatever is wrong with it. */
+  checkService(assertion: string): Promise<Result<ServiceStanding>>;
   /**
    * Chooses the connected host with the fewest VMs that has room, or the one named (`onHost`) if it is connected and has
    * room, and counts the VM there until `release`. Idempotent.

@@ -4,7 +4,8 @@ export type Hello = Extract<FeedUpstream, { type: "hello" }>;
 
 /** What a socket is, kept in its attachment so that it survives hibernation. `member` is null until the hello. */
 export interface SocketState {
-  readonly keyId: string;
+  /** Row id of the service that dialled. */
+  readonly service: string;
   readonly member: { readonly role: Hello["role"]; readonly id: string; readonly joinedAt: number } | null;
 }
 
@@ -22,9 +23,9 @@ export class FeedSockets {
     ctx.setWebSocketAutoResponse(new WebSocketRequestResponsePair(FEED_PING, FEED_PONG));
   }
 
-  accept(socket: WebSocket, keyId: string): void {
+  accept(socket: WebSocket, service: string): void {
     this.#ctx.acceptWebSocket(socket);
-    this.write(socket, { keyId, member: null });
+    this.write(socket, { service, member: null });
   }
 
   read(socket: WebSocket): SocketState {
@@ -73,9 +74,9 @@ export class FeedSockets {
     }
   }
 
-  closeAllOfKey(keyId: string): void {
+  closeAllOf(services: readonly string[]): void {
     for (const socket of this.#open()) {
-      if (this.read(socket).keyId === keyId) this.refuse(socket, "The service key was revoked.");
+      if (services.includes(this.read(socket).service)) this.refuse(socket, "This service was revoked.");
     }
   }
 

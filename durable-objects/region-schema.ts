@@ -1,3 +1,5 @@
+import { SERVICES_TABLES } from "./region-services.ts";
+
 /** Tables of a region. Who is connected is not among them: that is for the open sockets to say. */
 export const REGION_SCHEMA: readonly string[] = [
   `CREATE TABLE region (name TEXT PRIMARY KEY);
@@ -19,4 +21,5 @@ export const REGION_SCHEMA: readonly string[] = [
    ) WITHOUT ROWID;
    CREATE INDEX ssh_sessions_by_account ON ssh_sessions (account_id, since);
    CREATE INDEX ssh_sessions_by_forwarder ON ssh_sessions (forwarder_id);`,
+  SERVICES_TABLES,
 ];

@@ -3,19 +3,25 @@ import { type FeedUpstream, feedUpstream } from "../protocol/feed.ts";
 import type { Floor } from "../protocol/floors.ts";
 import { newRowId } from "../protocol/ids.ts";
 import { CREDENTIAL_INVALID_MESSAGE } from "../protocol/messages.ts";
+import type { EnrolmentAnswer, EnrolmentRequest } from "../protocol/service-api.ts";
+import { claimedService, isServiceId } from "../protocol/service-assertion.ts";
 import type { Subject } from "../protocol/subjects.ts";
 import { mintCredential } from "../protocol/tokens.ts";
 import {
-  FEED_KEY_HEADER,
   FEED_REGION_HEADER,
+  FEED_SERVICE_HEADER,
   type HostRow,
+  type JoinTokenWish,
+  type Page,
   type RegionApi,
+  type ServiceRow,
   type ServiceStanding,
   type SshSessionRow,
 } from "./contract.ts";
 import type { Env } from "./env.ts";
 import { FeedSockets, type Hello } from "./feed-sockets.ts";
 import { REGION_SCHEMA } from "./region-schema.ts";
+import { RegionServices, standingOf } from "./region-services.ts";
 import { SshSessions } from "./ssh-sessions.ts";
 import { StoredObject } from "./stored-object.ts";
 
@@ -25,54 +31,84 @@ const MAX_FRAME_LENGTH = 16_384;
 type HostColumns = { id: string; url: string; driver: string; version: string; capacity: number; last_seen_at: number };
 type HostWithCount = HostColumns & { vm_count: number };
 
-/** A region: its service keys, its hosts and where VMs are placed, and the feed of floors to every verifier in it. */
+/** A region: its services and what they enrol with, its hosts and where VMs are placed, and the feed of floors to every verifier in it. */
 export class Region extends StoredObject implements RegionApi {
   readonly #sockets: FeedSockets;
   readonly #sessions: SshSessions;
+  readonly #services: RegionServices;
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env, REGION_SCHEMA);
     this.#sockets = new FeedSockets(ctx);
     this.#sessions = new SshSessions(this.sql);
+    this.#services = new RegionServices(ctx.storage, (length) => this.randomBytes(length));
   }
 
   async createServiceKey(region: string, name: string | null): Promise<Result<{ keyId: string; serviceKey: string }>> {
-    const routing = this.ctx.id.name;
-    if (routing === undefined) return failure("internal", "A region object must be addressed by name.");
-    const minted = await mintCredential("service-key", routing, await this.macKeys(), this.randomBytes);
+    const minted = await mintCredential("service-key", this.#objectName(), await this.macKeys(), this.randomBytes);
     const keyId = newRowId(this.randomBytes);
-    this.schema.prepare();
-    this.ctx.storage.transactionSync(() => {
-      this.sql.exec("INSERT OR IGNORE INTO region (name) VALUES (?)", region);
-      this.sql.exec(
-        "INSERT INTO service_keys (id, hash, name, created_at) VALUES (?, ?, ?, ?)",
-        keyId,
-        minted.secretHash,
-        name,
-        this.clock(),
-      );
-    });
+    this.#prepareAs(region);
+    this.#services.addServiceKey(keyId, minted.secretHash, name, this.clock());
     return success({ keyId, serviceKey: minted.text });
   }
 
   async revokeServiceKey(keyId: string): Promise<Result<null>> {
-    if (!this.#isLiveKey(keyId)) return failure("token-not-found", "This service key does not exist.");
-    this.sql.exec("UPDATE service_keys SET revoked_at = ? WHERE id = ?", this.clock(), keyId);
-    this.#sockets.closeAllOfKey(keyId);
+    const enrolled = this.schema.exists ? this.#services.revokeServiceKey(keyId, this.clock()) : null;
+    if (enrolled === null) return failure("token-not-found", "This service key does not exist.");
+    this.#sockets.closeAllOf(enrolled);
     return success(null);
   }
 
-  async checkServiceKey(secretHash: string): Promise<Result<ServiceStanding>> {
+  async createJoinToken(
+    region: string,
+    wish: JoinTokenWish,
+  ): Promise<Result<{ tokenId: string; joinToken: string; expiresAt: number }>> {
+    const minted = await mintCredential("service-key", this.#objectName(), await this.macKeys(), this.randomBytes);
+    const tokenId = newRowId(this.randomBytes);
+    const now = this.clock();
+    this.#prepareAs(region);
+    this.#services.addJoinToken(tokenId, minted.secretHash, wish, now, now + wish.lifeMs);
+    return success({ tokenId, joinToken: minted.text, expiresAt: now + wish.lifeMs });
+  }
+
+  async revokeJoinToken(tokenId: string): Promise<Result<null>> {
+    const revoked = this.schema.exists && this.#services.revokeJoinToken(tokenId);
+    return revoked ? success(null) : failure("token-not-found", "This join token does not exist, or it was used.");
+  }
+
+  async enrol(secretHash: string, request: EnrolmentRequest): Promise<Result<EnrolmentAnswer>> {
     if (!this.schema.exists) return failure("credential-invalid", CREDENTIAL_INVALID_MESSAGE);
-    const [row] = this.sql
-      .exec<{ id: string; region: string }>(
-        `SELECT service_keys.id AS id, region.name AS region FROM service_keys, region
-         WHERE hash = ? AND revoked_at IS NULL`,
-        secretHash,
-      )
-      .toArray();
-    if (row === undefined) return failure("credential-invalid", CREDENTIAL_INVALID_MESSAGE);
-    return success({ region: row.region, keyId: row.id });
+    const enrolled = this.#services.enrol(this.#objectName(), secretHash, request, this.clock());
+    if (!enrolled.ok) return enrolled;
+    const { serviceId, replaced } = enrolled.value;
+    if (replaced !== null) this.#sockets.closeAllOf([replaced]);
+    return success({ serviceId, region: this.#name(), issuer: this.env.ISSUER });
+  }
+
+  async listServices(page: Page): Promise<Result<{ services: readonly ServiceRow[]; total: number }>> {
+    if (!this.schema.exists) return success({ services: [], total: 0 });
+    return success({
+      services: this.#services.list(this.#objectName(), this.bounds(page)),
+      total: this.#services.count(),
+    });
+  }
+
+  async revokeService(serviceId: string): Promise<Result<null>> {
+    const rowId = this.#rowIdOf(serviceId);
+    if (rowId === null || !this.#services.revoke(rowId, this.clock())) {
+      return failure("token-not-found", "This service does not exist.");
+    }
+    this.#sockets.closeAllOf([rowId]);
+    return success(null);
+  }
+
+  async checkService(assertion: string): Promise<Result<ServiceStanding>> {
+    const serviceId = claimedService(assertion);
+    const rowId = serviceId === null ? null : this.#rowIdOf(serviceId);
+    if (serviceId === null || rowId === null) return failure("credential-invalid", CREDENTIAL_INVALID_MESSAGE);
+    const row = await this.#services.check(serviceId, rowId, assertion, this.env.ISSUER, this.clock());
+    if (row === null) return failure("credential-invalid", CREDENTIAL_INVALID_MESSAGE);
+    return success(standingOf(serviceId, this.#name(), row));
   }
 
   async place(vmId: string, onHost: string | null = null): Promise<Result<{ hostId: string; hostUrl: string }>> {
@@ -159,18 +195,19 @@ export class Region extends StoredObject implements RegionApi {
     return success(null);
   }
 
-  /** Takes the upgrade of a verifier's feed socket; the Worker has checked the service key and names it in a header. */
+  /** Takes the upgrade of a verifier's feed socket; the Worker has checked the assertion and names the service in a header. */
   override async fetch(request: Request): Promise<Response> {
-    const keyId = request.headers.get(FEED_KEY_HEADER);
+    const service = this.#rowIdOf(request.headers.get(FEED_SERVICE_HEADER) ?? "");
     if (request.headers.get("upgrade")?.toLowerCase() !== "websocket") {
       return new Response("expected a WebSocket upgrade", { status: 426 });
     }
-    // The key may have been revoked since the Worker looked.
-    if (keyId === null || !this.#isLiveKey(keyId) || request.headers.get(FEED_REGION_HEADER) !== this.#name()) {
+    // The service may have been revoked since the Worker looked.
+    const isLive = service !== null && this.#services.withId(service) !== null;
+    if (!isLive || request.headers.get(FEED_REGION_HEADER) !== this.#name()) {
       return new Response("forbidden", { status: 403 });
     }
     const { 0: client, 1: server } = new WebSocketPair();
-    this.#sockets.accept(server, keyId);
+    this.#sockets.accept(server, service);
     return new Response(null, { status: 101, webSocket: client });
   }
 
@@ -201,7 +238,11 @@ export class Region extends StoredObject implements RegionApi {
 
   #welcome(socket: WebSocket, hello: Hello): void {
     const now = this.clock();
-    const { keyId } = this.#sockets.read(socket);
+    const { service } = this.#sockets.read(socket);
+    if (!this.#maySpeakAs(service, hello)) {
+      this.#sockets.refuse(socket, "This service is enrolled as another one: it can only speak for itself.");
+      return;
+    }
     if (hello.role === "host") {
       this.sql.exec(
         "INSERT OR REPLACE INTO hosts (id, url, driver, version, capacity, last_seen_at) VALUES (?, ?, ?, ?, ?, ?)",
@@ -213,7 +254,7 @@ export class Region extends StoredObject implements RegionApi {
         now,
       );
     }
-    this.#sockets.write(socket, { keyId, member: { role: hello.role, id: hello.id, joinedAt: now } });
+    this.#sockets.write(socket, { service, member: { role: hello.role, id: hello.id, joinedAt: now } });
     this.#sockets.replaceOlder(socket);
     if (hello.role === "forwarder") this.#sessions.forget(hello.id, new Set(this.#sockets.forwarders().keys()));
     // No await since the floors were read: whatever is delivered from now on finds this socket among the members.
@@ -229,6 +270,7 @@ export class Region extends StoredObject implements RegionApi {
 
   async #passOn(hostId: string, message: Extract<FeedUpstream, { type: "vm-state" }>): Promise<void> {
     try {
+      // The VM's object takes it only from the host that it is placed on.
       const vm = this.env.VM.getByName(message.vm);
       await vm.observe(hostId, message.state, message.at);
     } catch (error) {
@@ -258,9 +300,32 @@ export class Region extends StoredObject implements RegionApi {
       .toArray();
   }
 
-  #isLiveKey(keyId: string): boolean {
-    if (!this.schema.exists) return false;
-    return this.sql.exec("SELECT 1 FROM service_keys WHERE id = ? AND revoked_at IS NULL", keyId).toArray().length > 0;
+  /** A host is the one it was enrolled as; a forwarder has an id for each of its processes, which no other service has now. */
+  #maySpeakAs(service: string, { role, id }: Hello): boolean {
+    const row = this.#services.withId(service);
+    if (row?.kind !== role) return false;
+    if (row.host_id !== null) return row.host_id === id;
+    const holder = this.#sockets.forwarders().get(id);
+    return holder === undefined || this.#sockets.read(holder).service === service;
+  }
+
+  /** Makes the tables, and keeps the region's name, which only those who call by it know. */
+  #prepareAs(region: string): void {
+    this.schema.prepare();
+    this.sql.exec("INSERT OR IGNORE INTO region (name) VALUES (?)", region);
+  }
+
+  /** The row id in a service id of this region; null for any other text. */
+  #rowIdOf(serviceId: string): string | null {
+    if (!this.schema.exists || !isServiceId(serviceId)) return null;
+    const [object, rowId] = serviceId.split("-");
+    return object === this.#objectName() && rowId !== undefined ? rowId : null;
+  }
+
+  #objectName(): string {
+    const { name } = this.ctx.id;
+    if (name === undefined) throw new Error("a region object must be addressed by name");
+    return name;
   }
 
   #name(): string {

@@ -1,6 +1,7 @@
 import { platformRandomBytes } from "../protocol/bytes.ts";
-import { processLog } from "../service/log.ts";
-import { readSecretFile, SettingsError } from "../service/settings.ts";
+import { openCredential, type ServiceCredential } from "../service/credential.ts";
+import { type Log, processLog } from "../service/log.ts";
+import { SettingsError } from "../service/settings.ts";
 import { type ForwarderState, openForwarderState } from "./host-keys.ts";
 import { type Forwarder, startForwarder } from "./server.ts";
 import { type ForwarderSettings, readForwarderSettings } from "./settings.ts";
@@ -20,7 +21,7 @@ export async function runForwarder(env: NodeJS.ProcessEnv): Promise<void> {
   const { POSTERN_FORWARDER_WORKERS: workers, POSTERN_SSH_LISTEN: listen } = settings;
   if (workers === 1) return runOne(settings, state);
   if (listen.port === 0) throw new SettingsError("POSTERN_FORWARDER_WORKERS: several processes need a port that is named");
-  return runSeveral(env, workers);
+  return runSeveral(env, settings, workers);
 }
 
 async function runOne(settings: ForwarderSettings, state: ForwarderState): Promise<void> {
@@ -36,7 +37,7 @@ async function runOne(settings: ForwarderSettings, state: ForwarderState): Promi
     forwarder = await startForwarder({
       settings,
       state,
-      serviceKey: readSecretFile(settings.POSTERN_SERVICE_KEY_FILE),
+      credential: await openForwarderCredential(settings, log, joining.signal),
       version: VERSION,
       clock: Date.now,
       randomBytes: platformRandomBytes,
@@ -54,16 +55,39 @@ async function runOne(settings: ForwarderSettings, state: ForwarderState): Promi
   await stopped;
 }
 
-async function runSeveral(env: NodeJS.ProcessEnv, count: number): Promise<void> {
-  const workers = new Workers(env, processLog("forwarder-workers"));
-  const stopped = onSignals(() => workers.stop("SIGTERM"));
+async function runSeveral(env: NodeJS.ProcessEnv, settings: ForwarderSettings, count: number): Promise<void> {
+  const log = processLog("forwarder-workers");
+  const workers = new Workers(env, log);
+  const enrolling = new AbortController();
+  const stopped = onSignals(() => {
+    enrolling.abort();
+    return workers.stop("SIGTERM");
+  });
   try {
+    // Once, before they start: a join token is good for one enrolment, and the workers are one service.
+    await openForwarderCredential(settings, log, enrolling.signal);
     process.stdout.write(`${await workers.start(count)}\n`);
   } catch (error) {
     await workers.stop("SIGTERM");
+    if (enrolling.signal.aborted) return;
     throw error;
   }
   await stopped;
+}
+
+function openForwarderCredential(settings: ForwarderSettings, log: Log, signal: AbortSignal): Promise<ServiceCredential> {
+  return openCredential({
+    stateDir: settings.POSTERN_FORWARDER_STATE,
+    edgeUrl: settings.POSTERN_EDGE_URL,
+    secretFile: settings.POSTERN_SERVICE_KEY_FILE,
+    applicant: { kind: "forwarder" },
+    clock: Date.now,
+    randomBytes: platformRandomBytes,
+    log,
+    timeoutMs: settings.POSTERN_EDGE_TIMEOUT_MS,
+    retryMs: settings.POSTERN_ENROL_RETRY_MS,
+    signal,
+  });
 }
 
 /** Resolves when `stop` has, which every SIGTERM and SIGINT calls. */

@@ -5,6 +5,7 @@ import type { Clock, RandomBytes } from "../protocol/bytes.ts";
 import { newObjectName } from "../protocol/ids.ts";
 import { forwarderAudience } from "../protocol/ticket.ts";
 import type { VerifierLimits } from "../protocol/verifier.ts";
+import type { ServiceCredential } from "../service/credential.ts";
 import { LiveSessions } from "../service/live-sessions.ts";
 import type { Log } from "../service/log.ts";
 import { joinRegion, type Membership, type MembershipTimes } from "../service/membership.ts";
@@ -24,7 +25,7 @@ import { Visitor, type VisitorServices } from "./visitor.ts";
 export interface ForwarderOptions {
   readonly settings: ForwarderSettings;
   readonly state: ForwarderState;
-  readonly serviceKey: string;
+  readonly credential: ServiceCredential;
   readonly version: string;
   readonly clock: Clock;
   readonly randomBytes: RandomBytes;
@@ -51,14 +52,14 @@ const RESTARTING = "This gateway is about to restart. Please connect again.";
 
 /** Joins the region, then listens. Rejects with `JoinRefused` or the error of listening. */
 export async function startForwarder(options: ForwarderOptions): Promise<Forwarder> {
-  const { settings, serviceKey, clock, randomBytes, log } = options;
+  const { settings, credential, clock, randomBytes, log } = options;
   // Of this process: while one drains, the next one on the same state folder must not pass for it.
   const id = newObjectName(randomBytes);
   let live: LiveSessions | null = null;
   let sessions: SessionRegister | null = null;
   const membership = await joinRegion({
     edgeUrl: settings.POSTERN_EDGE_URL,
-    serviceKey,
+    credential,
     hello: { type: "hello", role: "forwarder", id, version: options.version },
     audience: forwarderAudience,
     clock,
@@ -72,7 +73,7 @@ export async function startForwarder(options: ForwarderOptions): Promise<Forward
   });
   const source = new EdgeTicketSource({
     edgeUrl: settings.POSTERN_EDGE_URL,
-    serviceKey,
+    credential,
     timeoutMs: settings.POSTERN_EDGE_TIMEOUT_MS,
     log,
   });

@@ -38,9 +38,9 @@ const cipherList = z
 export const forwarderSettings = z.object({
   /** Base URL of the edge. */
   POSTERN_EDGE_URL: z.url().transform((url) => url.replace(/\/+$/, "")),
-  /** File that holds the service key of this forwarder's region. */
+  /** File with the join token or service key that the forwarder enrols with. Read until it has. */
   POSTERN_SERVICE_KEY_FILE: z.string(),
-  /** Folder of what outlives a restart: the host keys. Made if missing. */
+  /** Folder of what outlives a restart: the host keys, and the forwarder's own key. Made if missing. */
   POSTERN_FORWARDER_STATE: z.string(),
   /** `address:port` to listen on; an empty address means every one, port 0 any free one. */
   POSTERN_SSH_LISTEN: listenAddress.prefault("127.0.0.1:2222"),
@@ -92,6 +92,8 @@ export const forwarderSettings = z.object({
   POSTERN_TICKET_REUSE_MARGIN_MS: wholeNumber(10_000),
   /** Most tickets kept for that; 0: every login asks the edge. */
   POSTERN_TICKETS_KEPT: wholeNumber(10_000),
+  /** Between two tries to enrol while the edge is out of reach. */
+  POSTERN_ENROL_RETRY_MS: wholeNumber(1_000, 1),
   /** Longest wait for the host to accept a connection. */
   POSTERN_HOST_CONNECT_TIMEOUT_MS: wholeNumber(5_000, 1),
   /** Longest wait for the host to wake the VM and answer the tunnel request. */

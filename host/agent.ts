@@ -5,10 +5,10 @@ import manifest from "../package.json" with { type: "json" };
 import type { Clock, RandomBytes } from "../protocol/bytes.ts";
 import type { MachineStatus } from "../protocol/host-api.ts";
 import { hostAudience } from "../protocol/ticket.ts";
+import { openCredential } from "../service/credential.ts";
 import type { LiveSessions } from "../service/live-sessions.ts";
 import type { Log } from "../service/log.ts";
 import { joinRegion, type Membership } from "../service/membership.ts";
-import { readSecretFile } from "../service/settings.ts";
 import { Accounts } from "./accounts.ts";
 import type { Driver, Progress } from "./driver.ts";
 import { Exec } from "./exec.ts";
@@ -82,7 +82,6 @@ export async function startHostAgent(options: HostAgentOptions): Promise<HostAge
 async function start(options: HostAgentOptions, closers: Closer[], closeAll: () => Promise<void>): Promise<HostAgent> {
   const { settings, driver, log, clock, randomBytes, signal } = options;
   const id = keepHostId(settings.POSTERN_HOST_STATE, randomBytes);
-  const serviceKey = readSecretFile(settings.POSTERN_SERVICE_KEY_FILE);
   let membership: Membership | null = null;
   let live: LiveSessions | null = null;
   let closing = false;
@@ -218,9 +217,21 @@ async function start(options: HostAgentOptions, closers: Closer[], closeAll: () 
   const reportAll = () => {
     for (const machine of machines.all()) report(machine.vmId, machine.status());
   };
+  const credential = await openCredential({
+    stateDir: settings.POSTERN_HOST_STATE,
+    edgeUrl: settings.POSTERN_EDGE_URL,
+    secretFile: settings.POSTERN_SERVICE_KEY_FILE,
+    applicant: { kind: "host", hostId: id },
+    clock,
+    randomBytes,
+    log,
+    timeoutMs: settings.POSTERN_EDGE_TIMEOUT_MS,
+    retryMs: settings.POSTERN_ENROL_RETRY_MS,
+    ...(signal === undefined ? {} : { signal }),
+  });
   membership = await joinRegion({
     edgeUrl: settings.POSTERN_EDGE_URL,
-    serviceKey,
+    credential,
     hello: {
       type: "hello",
       role: "host",
@@ -237,7 +248,7 @@ async function start(options: HostAgentOptions, closers: Closer[], closeAll: () 
     onWelcome: reportAll,
     ...(signal === undefined ? {} : { signal }),
   });
-  live = watchLiveSessions(settings, { serviceKey, verifier: membership.verifier, clock, log });
+  live = watchLiveSessions(settings, { credential, verifier: membership.verifier, clock, log });
   // The first welcome came before there was a membership to report through.
   reportAll();
   // Runs between `driver.close` and leaving: closers run backwards.

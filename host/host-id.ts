@@ -2,7 +2,7 @@ import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { RandomBytes } from "../protocol/bytes.ts";
 import { isObjectName, newObjectName } from "../protocol/ids.ts";
-import { writeFileAtomically } from "./atomic-file.ts";
+import { writeFileAtomically } from "../service/atomic-file.ts";
 
 /** The host's stable id, `[a-z2-7]{16}`: made at the first start and kept in the state folder ever after. */
 export function keepHostId(stateDir: string, randomBytes: RandomBytes): string {

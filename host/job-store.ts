@@ -6,7 +6,7 @@ import { isFailure, type Result } from "../protocol/failures.ts";
 import { type ExecAnswer, execAnswer } from "../protocol/host-api.ts";
 import { isBackgroundId, isVmId } from "../protocol/ids.ts";
 import { IMAGE_USER, isLinuxUser } from "../protocol/linux-user.ts";
-import { writeFileAtomically } from "./atomic-file.ts";
+import { writeFileAtomically } from "../service/atomic-file.ts";
 
 const jobRecord = z.object({
   id: z.string().refine(isBackgroundId),

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { z } from "zod";
 import { idlePolicy, machineResources } from "../protocol/host-api.ts";
 import { isVmId } from "../protocol/ids.ts";
-import { writeFileAtomically } from "./atomic-file.ts";
+import { writeFileAtomically } from "../service/atomic-file.ts";
 
 const machineRecord = z.object({
   vmId: z.string().refine(isVmId),

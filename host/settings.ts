@@ -10,7 +10,7 @@ const baseUrl = z.url({ protocol: /^https?$/ }).transform((url) => url.replace(/
 export const hostEnvironment = z.object({
   /** Base URL of the edge. */
   POSTERN_EDGE_URL: baseUrl,
-  /** File that holds the service key of the host's region; readable by its owner only. */
+  /** File with the join token or service key that the host enrols with; readable by its owner only. Read until it has. */
   POSTERN_SERVICE_KEY_FILE: z.string().min(1),
   /** Folder for what must survive a restart: the host's id, the VMs' records, the driver's disks. */
   POSTERN_HOST_STATE: z.string().min(1),
@@ -105,8 +105,10 @@ export const hostEnvironment = z.object({
   POSTERN_TERMINAL_QUICK_EXITS: wholeNumber(5, 1),
   /** Such an exit is quick when the shell lived for less than this. */
   POSTERN_TERMINAL_QUICK_EXIT_MS: wholeNumber(2_000),
-  /** Longest wait for the edge's answer whether a live session may go on. */
+  /** Longest wait for an answer of the edge: to enrol, and whether a live session may go on. */
   POSTERN_EDGE_TIMEOUT_MS: wholeNumber(8_000, 1),
+  /** Between two tries to enrol while the edge is out of reach. */
+  POSTERN_ENROL_RETRY_MS: wholeNumber(1_000, 1),
   /** How long the edge may be out of reach before a terminal's socket under a raised floor is cut. */
   POSTERN_RECHECK_DEADLINE_MS: wholeNumber(20_000),
   /** Between tries to check such a socket. */

@@ -4,8 +4,8 @@ import { z } from "zod";
 import type { Clock } from "../protocol/bytes.ts";
 import { failure, type Result, success } from "../protocol/failures.ts";
 import { isSnapshotId, isVmId } from "../protocol/ids.ts";
+import { writeFileAtomically } from "../service/atomic-file.ts";
 import type { Log } from "../service/log.ts";
-import { writeFileAtomically } from "./atomic-file.ts";
 import type { Driver } from "./driver.ts";
 import type { ManagedMachine } from "./machine.ts";
 

@@ -3,8 +3,8 @@ import { isVmId } from "./ids.ts";
 import type { Subject } from "./subjects.ts";
 
 /**
- * The feed: one WebSocket that a host or forwarder opens to its region's object at `GET /service/v1/feed` with its
- * service key as bearer. Text frames of JSON, except the heartbeat: the verifier sends `ping`, and the runtime answers
+ * The feed: one WebSocket that a host or forwarder opens to its region's object at `GET /service/v1/feed` with an
+ * assertion of its own (`service-assertion.ts`) as bearer. Text frames of JSON, except the heartbeat: the verifier sends `ping`, and the runtime answers
  * `pong` without waking the object.
  */
 export const FEED_PING = "ping";

@@ -1,8 +1,29 @@
 import { z } from "zod";
+import { isServiceId, type ServiceId, servicePublicKey } from "./service-assertion.ts";
 import type { Subject } from "./subjects.ts";
 
 /**
- * What a forwarder asks of the edge: `POST /service/v1/ssh-tickets`, its service key as bearer.
+ * How a host or forwarder gets a name of its own: `POST /service/v1/enrolments`, a join token or a service key as bearer. The
+ * answer is `EnrolmentAnswer` with 200, or a JSON `Failure`. The same key may be enrolled again with the same bearer, so an
+ * answer that was lost can be asked for anew. Every other request here shows an assertion (`service-assertion.ts`) as bearer.
+ */
+export const enrolmentRequest = z.discriminatedUnion("kind", [
+  z.object({ kind: z.literal("host"), hostId: z.string().regex(/^[a-z2-7]{16}$/), publicKey: servicePublicKey }),
+  z.object({ kind: z.literal("forwarder"), publicKey: servicePublicKey }),
+]);
+export type EnrolmentRequest = z.infer<typeof enrolmentRequest>;
+export type ServiceKind = EnrolmentRequest["kind"];
+
+export const enrolmentAnswer = z.object({
+  serviceId: z.custom<ServiceId>((value) => typeof value === "string" && isServiceId(value)),
+  region: z.string(),
+  /** `aud` of the service's assertions. */
+  issuer: z.string(),
+});
+export type EnrolmentAnswer = z.infer<typeof enrolmentAnswer>;
+
+/**
+ * What a forwarder asks of the edge: `POST /service/v1/ssh-tickets`.
  * The answer is `SshTicketAnswer` with 200, or a JSON `Failure` with the status of its `/v5` row, whose `message` may be
  * shown to the person who logs in.
  */
@@ -26,8 +47,8 @@ export const sshTicketAnswer = z.object({ ticket: z.string() });
 export type SshTicketAnswer = z.infer<typeof sshTicketAnswer>;
 
 /**
- * May a live session go on? `POST /service/v1/session-checks`, the service key as bearer. The answer is
- * `SessionCheckAnswer` with 200, read from the subject's object itself, or a JSON `Failure` with the status of its `/v5`
+ * May a live session go on? `POST /service/v1/session-checks`. A forwarder may ask about SSH in its region, a host about VMs
+ * that are placed on it; about any other the answer is that there is no such VM. The answer is `SessionCheckAnswer` with 200, read from the subject's object itself, or a JSON `Failure` with the status of its `/v5`
  * row: a session that is refused ends, one whose answer is a 5xx is asked about again.
  */
 export const sessionCheckRequest = z.object({

@@ -1,10 +1,11 @@
 import { FAILURES, type Failure, failure, isFailure, type Result, success } from "../protocol/failures.ts";
 import { type SessionCheckRequest, sessionCheckAnswer } from "../protocol/service-api.ts";
+import type { ServiceCredential } from "./credential.ts";
 import type { Log } from "./log.ts";
 
 export interface EdgeOptions {
   readonly edgeUrl: string;
-  readonly serviceKey: string;
+  readonly credential: ServiceCredential;
   /** Longest wait for an answer, in milliseconds. */
   readonly timeoutMs: number;
   readonly log: Log;
@@ -23,7 +24,7 @@ export function isTransient({ kind }: Failure): boolean {
   return FAILURES[kind].v5[1] >= 500;
 }
 
-/** What hosts and forwarders ask of the edge, over HTTPS with the service key as bearer (protocol/service-api.ts). */
+/** What hosts and forwarders ask of the edge, over HTTPS, each request with an assertion of its own (protocol/service-api.ts). */
 export class EdgeClient {
   readonly #options: EdgeOptions;
 
@@ -41,11 +42,11 @@ export class EdgeClient {
 
   /** Asks below `/service/v1` and answers the JSON of a success. `authority-unavailable` when nothing usable came back. */
   async post(route: string, body: object, signal: AbortSignal): Promise<Result<unknown>> {
-    const { edgeUrl, serviceKey, timeoutMs, log } = this.#options;
+    const { edgeUrl, credential, timeoutMs, log } = this.#options;
     try {
       const response = await fetch(`${edgeUrl}/service/v1/${route}`, {
         method: "POST",
-        headers: { authorization: `Bearer ${serviceKey}`, "content-type": "application/json" },
+        headers: { authorization: `Bearer ${await credential.assertion()}`, "content-type": "application/json" },
         body: JSON.stringify(body),
         redirect: "error",
         signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
@@ -55,7 +56,7 @@ export class EdgeClient {
       if (!isFailure(answer)) return this.unusable(route, response.status);
       if (answer.kind !== "service-key-refused") return { ok: false, failure: answer };
       // The operator's business, not that of the person who waits.
-      log.error("the edge refuses this service's key", { route });
+      log.error("the edge refuses this service", { route });
       return { ok: false, failure: UNAVAILABLE };
     } catch (error) {
       if (!signal.aborted) log.warn("the edge did not answer", { route, error: describe(error) });

@@ -4,6 +4,7 @@ import type { Clock } from "../protocol/bytes.ts";
 import { FEED_PING, FEED_PONG, type FeedDownstream, type FeedUpstream, feedDownstream } from "../protocol/feed.ts";
 import type { Floor } from "../protocol/floors.ts";
 import { TicketVerifier, type VerifierLimits } from "../protocol/verifier.ts";
+import type { ServiceCredential } from "./credential.ts";
 import type { Log } from "./log.ts";
 
 /** Times of a membership, in milliseconds; settings of hosts and forwarders. */
@@ -39,7 +40,7 @@ export type Report = Exclude<FeedUpstream, Hello>;
 export interface MembershipOptions {
   /** Base URL of the edge, without a trailing slash. */
   readonly edgeUrl: string;
-  readonly serviceKey: string;
+  readonly credential: ServiceCredential;
   readonly hello: Hello;
   /** The verifier's own audience, from the region that welcomed it. */
   readonly audience: (region: string) => string;
@@ -57,7 +58,7 @@ export interface MembershipOptions {
   readonly signal?: AbortSignal;
 }
 
-/** The edge refused the service key or the hello, so that dialling again would not help; or joining was given up. */
+/** The edge refused the service or its hello, so that dialling again would not help; or joining was given up. */
 export class JoinRefused extends Error {}
 
 /**
@@ -72,7 +73,7 @@ export interface Membership {
   close(): void;
 }
 
-/** Joins the region that the service key belongs to. Resolves at the first welcome; rejects with `JoinRefused`. */
+/** Joins the region that the service is enrolled in. Resolves at the first welcome; rejects with `JoinRefused`. */
 export function joinRegion(options: MembershipOptions): Promise<Membership> {
   return new Promise((resolve, reject) => {
     const feed = new FeedSocket(options, resolve, reject);
@@ -110,9 +111,21 @@ class FeedSocket {
   }
 
   dial(): void {
+    const { credential, log } = this.#options;
+    credential.assertion().then(
+      (assertion) => this.#dialWith(assertion),
+      (error: unknown) => {
+        log.error("no assertion could be made", { error: String(error) });
+        this.#reconnect();
+      },
+    );
+  }
+
+  #dialWith(assertion: string): void {
+    if (this.#closed) return;
     const url = `${this.#options.edgeUrl.replace(/^http/, "ws")}/service/v1/feed`;
     const socket = new WebSocket(url, {
-      headers: { authorization: `Bearer ${this.#options.serviceKey}` },
+      headers: { authorization: `Bearer ${assertion}` },
       maxPayload: 16 * 1024 * 1024,
       handshakeTimeout: this.#times.welcomeMs,
     });
@@ -131,7 +144,7 @@ class FeedSocket {
     socket.on("unexpected-response", (_request, response) => {
       response.resume();
       if (response.statusCode === 401 || response.statusCode === 403) {
-        this.#refuse(`the edge refused the service key (HTTP ${response.statusCode})`);
+        this.#refuse(`the edge refused this service (HTTP ${response.statusCode})`);
       }
       socket.terminate();
     });

@@ -35,6 +35,10 @@ const edgeSettings = z.object({
   MAX_PAGE_SIZE: positive(DEFAULT_SETTINGS.MAX_PAGE_SIZE),
   /** Longest life of an access token that is made with an expiry, in seconds. */
   TOKEN_MAX_LIFE_S: positive(10 * 365 * 24 * 3600),
+  /** Life of a join token that names none, in seconds. */
+  JOIN_TOKEN_LIFE_S: positive(900),
+  /** Longest life of a join token, in seconds; a longer wish gets this. */
+  JOIN_TOKEN_MAX_LIFE_S: positive(86_400),
   /** Life of a ticket for a terminal's WebSocket, in seconds; no ticket may live longer than 60. */
   TERMINAL_TICKET_LIFE_S: positive(30),
   /** How long a verifier or a cache may keep the ticket keys, in seconds. */

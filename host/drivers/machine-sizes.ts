@@ -1,7 +1,7 @@
 import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { type MachineResources, machineResources } from "../../protocol/host-api.ts";
-import { writeFileAtomically } from "../atomic-file.ts";
+import { writeFileAtomically } from "../../service/atomic-file.ts";
 
 /** Sizes given to machines after they were made, which the engine forgets when they stop: one file each. */
 export class MachineSizes {

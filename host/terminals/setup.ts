@@ -1,5 +1,6 @@
 import type { Clock, RandomBytes } from "../../protocol/bytes.ts";
 import type { TicketVerifier } from "../../protocol/verifier.ts";
+import type { ServiceCredential } from "../../service/credential.ts";
 import { EdgeClient } from "../../service/edge-client.ts";
 import { LiveSessions } from "../../service/live-sessions.ts";
 import type { Log } from "../../service/log.ts";
@@ -57,10 +58,10 @@ export function createUpgrades(settings: HostSettings, parts: Omit<UpgradeParts,
 /** Authorises live sockets anew when floors rise, by asking the edge. */
 export function watchLiveSessions(
   settings: HostSettings,
-  parts: { readonly serviceKey: string; readonly verifier: TicketVerifier; readonly clock: Clock; readonly log: Log },
+  parts: { readonly credential: ServiceCredential; readonly verifier: TicketVerifier; readonly clock: Clock; readonly log: Log },
 ): LiveSessions {
-  const { serviceKey, verifier, clock, log } = parts;
-  const edge = { edgeUrl: settings.POSTERN_EDGE_URL, serviceKey, timeoutMs: settings.POSTERN_EDGE_TIMEOUT_MS, log };
+  const { credential, verifier, clock, log } = parts;
+  const edge = { edgeUrl: settings.POSTERN_EDGE_URL, credential, timeoutMs: settings.POSTERN_EDGE_TIMEOUT_MS, log };
   const times = {
     recheckDeadlineMs: settings.POSTERN_RECHECK_DEADLINE_MS,
     recheckRetryMs: settings.POSTERN_RECHECK_RETRY_MS,

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { z } from "zod";
 import { isVmId } from "../../protocol/ids.ts";
 import { isLinuxUser } from "../../protocol/linux-user.ts";
-import { writeFileAtomically } from "../atomic-file.ts";
+import { writeFileAtomically } from "../../service/atomic-file.ts";
 
 const uploadRecord = z.object({
   uploadId: z.string().regex(/^[a-z2-7]{24}$/),

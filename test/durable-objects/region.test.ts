@@ -1,79 +1,34 @@
 import { abortAllDurableObjects, evictDurableObject, reset } from "cloudflare:test";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { FEED_KEY_HEADER, FEED_REGION_HEADER } from "../../durable-objects/contract.ts";
+import { afterEach, describe, expect, it } from "vitest";
+import { FEED_REGION_HEADER, FEED_SERVICE_HEADER } from "../../durable-objects/contract.ts";
 import { DEFAULT_SETTINGS } from "../../durable-objects/settings.ts";
+import { serviceIdOf } from "../../protocol/service-assertion.ts";
 import { identitySubject } from "../../protocol/subjects.ts";
-import {
-  dumpStorage,
-  freshName,
-  freshVmId,
-  localRegion,
-  must,
-  refusal,
-  runSql,
-  secretHashOf,
-  setClock,
-  setSettings,
-} from "./objects.ts";
-import { hostHello, joinHost, newServiceKey, openFeed, until, upgrade } from "./verifiers.ts";
+import { freshName, freshVmId, localRegion, must, refusal, runSql, setClock, setSettings } from "./objects.ts";
+import { newService } from "./services.ts";
+import { hostHello, joinHost, openFeed, until, upgrade } from "./verifiers.ts";
 
 const floor = (epoch = 2, sub = identitySubject(freshName())) => ({ sub, epoch, at: Date.now() });
+const openForwarderFeed = async () => openFeed((await newService({ kind: "forwarder" })).serviceId);
 const forwarderHello = (id = freshName()) => ({ type: "hello", role: "forwarder", id, version: "1" });
-
-let keyId: string;
-
-beforeEach(async () => {
-  ({ keyId } = await newServiceKey());
-});
 
 afterEach(async () => {
   await reset();
 });
 
-describe("a service key", () => {
-  it("resolves to its region until it is revoked; then, and if unknown, it is not valid", async () => {
-    const region = await localRegion();
-    const key = await newServiceKey();
-    const hash = await secretHashOf(key.serviceKey);
-    expect(must(await region.checkServiceKey(hash))).toEqual({ region: "local", keyId: key.keyId });
-    must(await region.revokeServiceKey(key.keyId));
-    const revoked = await region.checkServiceKey(hash);
-    expect(refusal(revoked)).toBe("credential-invalid");
-    expect(await region.checkServiceKey("0".repeat(64))).toEqual(revoked);
-    expect(refusal(await region.revokeServiceKey(key.keyId))).toBe("token-not-found");
-    expect(refusal(await region.revokeServiceKey("nosuchkeynosuchk"))).toBe("token-not-found");
-  });
-
-  it("is stored as the hash of its secret and nothing else", async () => {
-    const key = await newServiceKey();
-    const stored = await dumpStorage(await localRegion());
-    expect(stored).toContain(await secretHashOf(key.serviceKey));
-    expect(stored).not.toContain(key.serviceKey.slice(20, 44));
-    expect(stored).not.toContain(key.serviceKey.slice(44));
-  });
-
-  it("that is revoked closes its sockets and no others", async () => {
-    const revoked = await joinHost({ keyId });
-    const kept = await joinHost({ keyId: (await newServiceKey()).keyId });
-    must(await (await localRegion()).revokeServiceKey(keyId));
-    expect(await revoked.feed.next()).toMatchObject({ type: "refused" });
-    expect(await revoked.feed.closed).toBe(4003);
-    const hosts = must(await (await localRegion()).listHosts());
-    expect(hosts.filter((host) => host.connected).map((host) => host.id)).toEqual([kept.id]);
-  });
-});
-
 describe("the feed's upgrade", () => {
-  it("is refused without a key, with an unknown or revoked one, or for another region", async () => {
-    const revoked = await newServiceKey();
-    must(await (await localRegion()).revokeServiceKey(revoked.keyId));
+  it("is refused without a service, with an unknown or revoked one, or for another region", async () => {
+    const revoked = await newService({ kind: "forwarder" });
+    must(await (await localRegion()).revokeService(revoked.serviceId));
+    const live = await newService({ kind: "forwarder" });
     for (const headers of [
       {},
       { [FEED_REGION_HEADER]: "local" },
-      { [FEED_KEY_HEADER]: "nosuchkeynosuchk", [FEED_REGION_HEADER]: "local" },
-      { [FEED_KEY_HEADER]: revoked.keyId, [FEED_REGION_HEADER]: "local" },
-      { [FEED_KEY_HEADER]: keyId, [FEED_REGION_HEADER]: "elsewhere" },
-      { [FEED_KEY_HEADER]: keyId },
+      { [FEED_SERVICE_HEADER]: "nosuchservice", [FEED_REGION_HEADER]: "local" },
+      { [FEED_SERVICE_HEADER]: serviceIdOf(freshName(), live.serviceId.slice(17)), [FEED_REGION_HEADER]: "local" },
+      { [FEED_SERVICE_HEADER]: revoked.serviceId, [FEED_REGION_HEADER]: "local" },
+      { [FEED_SERVICE_HEADER]: live.serviceId, [FEED_REGION_HEADER]: "elsewhere" },
+      { [FEED_SERVICE_HEADER]: live.serviceId },
     ]) {
       expect((await upgrade(headers)).status).toBe(403);
     }
@@ -87,7 +42,9 @@ describe("the feed's upgrade", () => {
 
 describe("the first frame", () => {
   it("that is no hello is refused and ends the socket", async () => {
-    const good = hostHello(freshName());
+    const id = freshName();
+    const { serviceId } = await newService({ kind: "host", hostId: id });
+    const good = hostHello(id);
     const bad: unknown[] = [
       "not json",
       "{}",
@@ -99,7 +56,7 @@ describe("the first frame", () => {
       JSON.stringify({ ...good, driver: "x".repeat(20_000) }),
     ];
     for (const frame of bad) {
-      const feed = await openFeed(keyId);
+      const feed = await openFeed(serviceId);
       feed.send(frame);
       expect(await feed.next()).toMatchObject({ type: "refused" });
       expect(await feed.closed).toBe(4003);
@@ -110,19 +67,19 @@ describe("the first frame", () => {
   it("is welcomed with the region, the issuer and every floor that is kept", async () => {
     const kept = floor();
     await (await localRegion()).deliverFloors([kept]);
-    const { welcome } = await joinHost({ keyId });
+    const { welcome } = await joinHost();
     expect(welcome).toEqual({ type: "welcome", region: "local", issuer: "postern", floors: [kept] });
   });
 
   it("may come once only", async () => {
-    const { id, feed } = await joinHost({ keyId });
+    const { id, feed } = await joinHost();
     feed.send(hostHello(id));
     expect(await feed.next()).toMatchObject({ type: "refused" });
     expect(await feed.closed).toBe(4003);
   });
 
   it("of a forwarder lets it tell no states of VMs", async () => {
-    const feed = await openFeed(keyId);
+    const feed = await openForwarderFeed();
     feed.send(forwarderHello());
     expect(await feed.next()).toMatchObject({ type: "welcome" });
     feed.send({ type: "vm-state", vm: freshVmId(), state: "running", at: 1 });
@@ -130,8 +87,8 @@ describe("the first frame", () => {
   });
 
   it("of a host that dials again replaces its older socket", async () => {
-    const first = await joinHost({ keyId, url: "http://127.0.0.1:1" });
-    await joinHost({ keyId, id: first.id, url: "http://127.0.0.1:2/" });
+    const first = await joinHost({ url: "http://127.0.0.1:1" });
+    await joinHost({ serviceId: first.serviceId, id: first.id, url: "http://127.0.0.1:2/" });
     expect(await first.feed.closed).toBe(4009);
     expect(must(await (await localRegion()).hostUrl(first.id))).toBe("http://127.0.0.1:2");
     expect(must(await (await localRegion()).listHosts())).toHaveLength(1);
@@ -140,9 +97,9 @@ describe("the first frame", () => {
 
 describe("floors", () => {
   it("reach every host and forwarder, and nobody who has not said hello", async () => {
-    const silent = await openFeed(keyId);
-    const host = await joinHost({ keyId });
-    const forwarder = await openFeed(keyId);
+    const silent = await openForwarderFeed();
+    const host = await joinHost();
+    const forwarder = await openForwarderFeed();
     forwarder.send(forwarderHello());
     await forwarder.next();
     const raised = floor();
@@ -168,9 +125,9 @@ describe("floors", () => {
     const late = { ...floor(), at: now - 10 * DEFAULT_SETTINGS.FLOOR_KEEP_MS };
     await region.deliverFloors([late]);
     await setClock(region, now + DEFAULT_SETTINGS.FLOOR_KEEP_MS);
-    expect((await joinHost({ keyId })).welcome).toMatchObject({ floors: [late] });
+    expect((await joinHost()).welcome).toMatchObject({ floors: [late] });
     await setClock(region, now + DEFAULT_SETTINGS.FLOOR_KEEP_MS + 1);
-    expect((await joinHost({ keyId })).welcome).toMatchObject({ floors: [] });
+    expect((await joinHost()).welcome).toMatchObject({ floors: [] });
     await region.deliverFloors([]);
     expect(await runSql(region, "SELECT * FROM floors")).toEqual([]);
   });
@@ -182,7 +139,7 @@ describe("floors", () => {
   });
 
   it("reach a socket that hibernated, and its host is still the same", async () => {
-    const host = await joinHost({ keyId });
+    const host = await joinHost();
     await evictDurableObject(await localRegion());
     const raised = floor();
     await (await localRegion()).deliverFloors([raised]);
@@ -197,13 +154,13 @@ describe("floors", () => {
     const kept = floor();
     await (await localRegion()).deliverFloors([kept]);
     await abortAllDurableObjects();
-    expect((await joinHost({ keyId })).welcome).toMatchObject({ floors: [kept] });
+    expect((await joinHost()).welcome).toMatchObject({ floors: [kept] });
   });
 });
 
 describe("a heartbeat", () => {
   it("is answered, also while the object sleeps, and counts as a sign of life", async () => {
-    const host = await joinHost({ keyId });
+    const host = await joinHost();
     await evictDurableObject(await localRegion());
     host.feed.send("ping");
     expect(await host.feed.next()).toBe("pong");
@@ -212,7 +169,7 @@ describe("a heartbeat", () => {
   });
 
   it("that stays away makes a host count as gone though its socket looks open", async () => {
-    const host = await joinHost({ keyId });
+    const host = await joinHost();
     const region = await localRegion();
     await setClock(region, Date.now() + DEFAULT_SETTINGS.HOST_SILENCE_MS + 60_000);
     expect(must(await region.listHosts())[0]).toMatchObject({ id: host.id, connected: false });
@@ -225,18 +182,18 @@ describe("placement", () => {
   it("has no capacity without hosts, with hosts that left, and with full ones", async () => {
     const region = await localRegion();
     expect(refusal(await region.place(freshVmId()))).toBe("no-capacity");
-    const left = await joinHost({ keyId });
+    const left = await joinHost();
     left.feed.socket.close(1000, "bye");
     await until(async () => must(await region.listHosts()).every((host) => !host.connected), "the host did not leave");
     expect(refusal(await region.place(freshVmId()))).toBe("no-capacity");
-    await joinHost({ keyId, capacity: 1 });
+    await joinHost({ capacity: 1 });
     must(await region.place(freshVmId()));
     expect(refusal(await region.place(freshVmId()))).toBe("no-capacity");
   });
 
   it("takes the host with the fewest VMs and is undone by release", async () => {
     const region = await localRegion();
-    const [one, two] = [await joinHost({ keyId }), await joinHost({ keyId })];
+    const [one, two] = [await joinHost(), await joinHost()];
     const placed = [];
     for (let count = 0; count < 4; count += 1) placed.push(must(await region.place(freshVmId())).hostId);
     expect(placed.filter((id) => id === one.id)).toHaveLength(2);
@@ -250,8 +207,8 @@ describe("placement", () => {
 
   it("of the same VM twice is the same place, counted once", async () => {
     const region = await localRegion();
-    await joinHost({ keyId });
-    await joinHost({ keyId });
+    await joinHost();
+    await joinHost();
     const vmId = freshVmId();
     const first = must(await region.place(vmId));
     expect(must(await region.place(vmId))).toEqual(first);
@@ -261,7 +218,7 @@ describe("placement", () => {
 
   it("never takes more than the capacity however many ask at once", async () => {
     const region = await localRegion();
-    await joinHost({ keyId, capacity: 3 });
+    await joinHost({ capacity: 3 });
     const placed = await Promise.all(Array.from({ length: 10 }, () => region.place(freshVmId())));
     expect(placed.filter((result) => result.ok)).toHaveLength(3);
   });
@@ -274,7 +231,7 @@ describe("placement", () => {
 describe("settings", () => {
   it("of a shorter silence are obeyed", async () => {
     const region = await localRegion();
-    const host = await joinHost({ keyId });
+    const host = await joinHost();
     await setSettings(region, { HOST_SILENCE_MS: 1 });
     await until(async () => !(await region.hostUrl(host.id)).ok, "the host still counts as connected");
   });

@@ -4,7 +4,7 @@ import { PLAIN_VM } from "../../durable-objects/vm-spec.ts";
 import { forgetSigner } from "../../worker/tickets/signer.ts";
 import { bindings, freshVmId, localRegion, must, newAccount, refusal } from "./objects.ts";
 import { asked, script, scriptedHostUrl, setMachine } from "./scripted-host.ts";
-import { joinHost, newServiceKey } from "./verifiers.ts";
+import { joinHost } from "./verifiers.ts";
 
 let account: Awaited<ReturnType<typeof newAccount>>;
 let host: Awaited<ReturnType<typeof joinHost>>;
@@ -12,8 +12,7 @@ let vmId: string;
 
 beforeEach(async () => {
   account = await newAccount();
-  const { keyId } = await newServiceKey();
-  host = await joinHost({ keyId, url: scriptedHostUrl(), driver: "static" });
+  host = await joinHost({ url: scriptedHostUrl(), driver: "static" });
   vmId = freshVmId();
 });
 afterEach(async () => {
@@ -73,7 +72,7 @@ describe("a registered machine", () => {
 });
 
 it("a VM that was made cannot be unregistered", async () => {
-  await joinHost({ keyId: (await newServiceKey()).keyId, url: scriptedHostUrl() });
+  await joinHost({ url: scriptedHostUrl() });
   must(await vm().create(account.id, vmId, PLAIN_VM));
   expect(refusal(await vm().unregister(account.id))).toBe("unsupported");
 });

@@ -6,7 +6,7 @@ import { checkTicket, hostAudience } from "../../protocol/ticket.ts";
 import { forgetSigner } from "../../worker/tickets/signer.ts";
 import { bindings, freshVmId, localRegion, must, newAccount, refusal, setSettings } from "./objects.ts";
 import { asked, release, script, scriptedHostUrl, seen, untilHeld } from "./scripted-host.ts";
-import { joinHost, newServiceKey, until } from "./verifiers.ts";
+import { joinHost, until } from "./verifiers.ts";
 
 let account: Awaited<ReturnType<typeof newAccount>>;
 let host: Awaited<ReturnType<typeof joinHost>>;
@@ -15,7 +15,7 @@ let snapshotId: string;
 
 beforeEach(async () => {
   account = await newAccount();
-  host = await joinHost({ keyId: (await newServiceKey()).keyId, url: scriptedHostUrl() });
+  host = await joinHost({ url: scriptedHostUrl() });
   [vmId, snapshotId] = [freshVmId(), freshVmId()];
   must(await bindings.VM.getByName(vmId).create(account.id, vmId, PLAIN_VM));
 });
@@ -74,7 +74,7 @@ describe("a snapshot", () => {
 
   it("places what boots from it on the host that keeps it, however full others are", async () => {
     must(await take());
-    await joinHost({ keyId: (await newServiceKey()).keyId, url: scriptedHostUrl() });
+    await joinHost({ url: scriptedHostUrl() });
     for (let made = 0; made < 3; made += 1) {
       const clone = freshVmId();
       const record = must(await bindings.VM.getByName(clone).create(account.id, clone, { ...PLAIN_VM, snapshotId }));
@@ -161,7 +161,7 @@ describe("a snapshot is refused", () => {
     must(await take());
     host.feed.socket.close();
     await until(async () => must(await (await localRegion()).listHosts()).every((one) => !one.connected), "the host is gone");
-    await joinHost({ keyId: (await newServiceKey()).keyId, url: scriptedHostUrl() });
+    await joinHost({ url: scriptedHostUrl() });
     const clone = freshVmId();
     const away = await bindings.VM.getByName(clone).create(account.id, clone, { ...PLAIN_VM, snapshotId });
     expect(refusal(away)).toBe("host-unavailable");
@@ -211,7 +211,7 @@ it("a crash while the disk is captured leaves a failed snapshot and nothing on t
   await untilHeld(vmId);
   await abortAllDurableObjects();
   await taking;
-  host = await joinHost({ id: host.id, keyId: (await newServiceKey()).keyId, url: scriptedHostUrl() });
+  host = await joinHost({ id: host.id, url: scriptedHostUrl() });
   await settleAlarm();
   expect(must(await snapshot().read(account.id)).state).toBe("failed");
   expect((await asked(vmId)).at(-1)).toBe("delete-snapshots");

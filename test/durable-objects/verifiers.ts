@@ -1,6 +1,7 @@
-import { FEED_KEY_HEADER, FEED_REGION_HEADER } from "../../durable-objects/contract.ts";
+import { FEED_REGION_HEADER, FEED_SERVICE_HEADER } from "../../durable-objects/contract.ts";
 import type { FeedDownstream } from "../../protocol/feed.ts";
-import { freshName, localRegion, must } from "./objects.ts";
+import { freshName, localRegion } from "./objects.ts";
+import { newService } from "./services.ts";
 
 /** A verifier's end of the feed, as a test drives it. */
 export interface TestFeed {
@@ -14,9 +15,9 @@ export interface TestFeed {
 
 const DEADLINE_MS = 5_000;
 
-/** Opens a feed socket as the Worker does once it has checked the service key. */
-export async function openFeed(keyId: string, region = "local"): Promise<TestFeed> {
-  const response = await upgrade({ [FEED_KEY_HEADER]: keyId, [FEED_REGION_HEADER]: region });
+/** Opens a feed socket as the Worker does once it has checked the assertion. */
+export async function openFeed(serviceId: string, region = "local"): Promise<TestFeed> {
+  const response = await upgrade({ [FEED_SERVICE_HEADER]: serviceId, [FEED_REGION_HEADER]: region });
   const socket = response.webSocket;
   if (socket === null) throw new Error(`the region refused the upgrade with ${response.status}`);
   const arrived: (FeedDownstream | string)[] = [];
@@ -48,11 +49,6 @@ export async function upgrade(headers: Record<string, string>): Promise<Response
   return (await localRegion()).fetch("http://region/feed", { headers: { upgrade: "websocket", ...headers } });
 }
 
-/** A new service key of the region. */
-export async function newServiceKey() {
-  return must(await (await localRegion()).createServiceKey("local", "test"));
-}
-
 export const hostHello = (id: string, url = "http://127.0.0.1:1", capacity = 10, driver = "container") => ({
   type: "hello",
   role: "host",
@@ -63,13 +59,16 @@ export const hostHello = (id: string, url = "http://127.0.0.1:1", capacity = 10,
   capacity,
 });
 
-/** Joins as a host and takes the welcome. */
-export async function joinHost(options: { keyId: string; id?: string; url?: string; capacity?: number; driver?: string }) {
+/** Joins as a host, enrolled anew unless `serviceId` is given, and takes the welcome. */
+export async function joinHost(
+  options: { serviceId?: string; id?: string; url?: string; capacity?: number; driver?: string } = {},
+) {
   const id = options.id ?? freshName();
-  const feed = await openFeed(options.keyId);
+  const serviceId = options.serviceId ?? (await newService({ kind: "host", hostId: id })).serviceId;
+  const feed = await openFeed(serviceId);
   feed.send(hostHello(id, options.url, options.capacity, options.driver));
   const welcome = await feed.next();
-  return { id, feed, welcome };
+  return { id, serviceId, feed, welcome };
 }
 
 /** Fails after a deadline instead of hanging. */

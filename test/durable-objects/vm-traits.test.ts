@@ -5,7 +5,7 @@ import { PLAIN_VM } from "../../durable-objects/vm-spec.ts";
 import { forgetSigner } from "../../worker/tickets/signer.ts";
 import { bindings, freshName, freshVmId, must, newAccount, refusal, setClock, setSettings } from "./objects.ts";
 import { asked, script, scriptedHostUrl, seen } from "./scripted-host.ts";
-import { joinHost, newServiceKey } from "./verifiers.ts";
+import { joinHost } from "./verifiers.ts";
 
 let account: Awaited<ReturnType<typeof newAccount>>;
 let host: Awaited<ReturnType<typeof joinHost>>;
@@ -13,7 +13,7 @@ let vmId: string;
 
 beforeEach(async () => {
   account = await newAccount();
-  host = await joinHost({ keyId: (await newServiceKey()).keyId, url: scriptedHostUrl() });
+  host = await joinHost({ url: scriptedHostUrl() });
   vmId = freshVmId();
 });
 

@@ -8,7 +8,7 @@ import { checkTicket, hostAudience } from "../../protocol/ticket.ts";
 import { forgetSigner } from "../../worker/tickets/signer.ts";
 import { bindings, dumpStorage, freshName, freshVmId, localRegion, must, newAccount, refusal, setSettings } from "./objects.ts";
 import { asked, type HostScript, release, script, scriptedHostUrl, seen, setMachine, untilHeld } from "./scripted-host.ts";
-import { joinHost, newServiceKey, until } from "./verifiers.ts";
+import { joinHost, until } from "./verifiers.ts";
 
 const SPEC = { ...PLAIN_VM, name: "demo", users: [{ name: "developer" }], groups: [] };
 
@@ -18,7 +18,7 @@ let vmId: string;
 
 beforeEach(async () => {
   account = await newAccount();
-  host = await joinHost({ keyId: (await newServiceKey()).keyId, url: scriptedHostUrl() });
+  host = await joinHost({ url: scriptedHostUrl() });
   vmId = freshVmId();
 });
 
@@ -372,7 +372,7 @@ describe("an operation", () => {
 
   it("reaches a host that came back at another address", async () => {
     must(await create());
-    await joinHost({ keyId: (await newServiceKey()).keyId, id: host.id, url: `${scriptedHostUrl()}/` });
+    await joinHost({ id: host.id, url: `${scriptedHostUrl()}/` });
     must(await vm().stop(account.id));
     expect(must(await vm().placement()).hostUrl).toBe(scriptedHostUrl());
   });

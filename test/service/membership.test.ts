@@ -32,7 +32,7 @@ describe("membership", () => {
   function options(edge: TestRegion, more: Partial<MembershipOptions> = {}): MembershipOptions {
     return {
       edgeUrl: edge.url,
-      serviceKey: edge.serviceKey,
+      credential: edge.credential,
       hello: { type: "hello", role: "host", id: HOST, url: "http://127.0.0.1:1", driver: "test", version: "1", capacity: 1 },
       audience: () => hostAudience(HOST),
       clock: Date.now,
@@ -102,6 +102,13 @@ describe("membership", () => {
     expect(edge.received.filter((message) => message.type === "hello")).toHaveLength(2);
   });
 
+  test("shows an assertion that was never shown before with every dial", async () => {
+    const edge = await region();
+    await join(edge);
+    edge.cut();
+    await until(() => edge.connections() >= 2, "it was let in again");
+  });
+
   test("notices a connection that is dead without a word", async () => {
     const edge = await region();
     await join(edge);
@@ -125,7 +132,7 @@ describe("membership", () => {
     expect((await joining).region).toBe("test");
   });
 
-  test.each([401, 403])("gives up when the edge refuses the service key with %i", async (status) => {
+  test.each([401, 403])("gives up when the edge refuses the service with %i", async (status) => {
     const edge = await region({ failWith: status });
     await expect(joinRegion(options(edge))).rejects.toThrow(JoinRefused);
     expect(edge.attempts()).toBe(1);
@@ -136,11 +143,14 @@ describe("membership", () => {
     await expect(joinRegion(options(edge))).rejects.toThrow("another host has this id");
   });
 
-  test("never shows the service key in a log or an error", async () => {
+  test("never shows an assertion in a log or an error", async () => {
     const edge = await region({ failWith: 401 });
     const lines: string[] = [];
-    const error = await joinRegion(options(edge, { log: createLog((line) => lines.push(line)) })).catch((thrown: Error) => thrown);
-    expect(`${lines.join("")}${String(error)}`).not.toContain(edge.serviceKey);
+    const assertion = await edge.credential.assertion();
+    const credential = { ...edge.credential, assertion: () => Promise.resolve(assertion) };
+    const log = createLog((line) => lines.push(line));
+    const error = await joinRegion(options(edge, { credential, log })).catch((thrown: Error) => thrown);
+    expect(`${lines.join("")}${String(error)}`).not.toContain(assertion);
   });
 
   test("drops messages of an unknown form and goes on", async () => {

@@ -3,10 +3,15 @@ import type { AddressInfo } from "node:net";
 import { type WebSocket, WebSocketServer } from "ws";
 import { FEED_PING, FEED_PONG, type FeedDownstream, type FeedUpstream } from "../../protocol/feed.ts";
 import type { Floor } from "../../protocol/floors.ts";
+import type { ServiceCredential } from "../../service/credential.ts";
+import { EnrolmentDesk } from "./enrolment-desk.ts";
+
+const ISSUER = "https://edge.test";
 
 export interface TestRegion {
   readonly url: string;
-  readonly serviceKey: string;
+  readonly desk: EnrolmentDesk;
+  readonly credential: ServiceCredential;
   readonly received: FeedUpstream[];
   /** Floors of the next welcome. */
   readonly floors: Floor[];
@@ -36,7 +41,8 @@ export async function startTestRegion(options: {
   failWith?: number;
   refuse?: string;
 }): Promise<TestRegion> {
-  const serviceKey = "service-key-of-the-test";
+  const desk = new EnrolmentDesk("service-key-of-the-test", ISSUER, "test");
+  const credential = await desk.credential();
   const received: FeedUpstream[] = [];
   const floors = options.floors ?? [];
   const sockets = new Set<WebSocket>();
@@ -49,13 +55,13 @@ export async function startTestRegion(options: {
     for (const socket of sockets) socket.send(text);
   };
   const send = (message: FeedDownstream) => sendText(JSON.stringify(message));
-  const welcome = () => send({ type: "welcome", region: "test", issuer: "https://edge.test", floors });
+  const welcome = () => send({ type: "welcome", region: "test", issuer: ISSUER, floors });
 
   const server = createServer((_request, response) => response.writeHead(404).end());
   const feed = new WebSocketServer({ noServer: true });
-  server.on("upgrade", (request, socket, head) => {
+  server.on("upgrade", async (request, socket, head) => {
     count.attempts += 1;
-    const refusal = request.headers.authorization === `Bearer ${serviceKey}` ? status : 401;
+    const refusal = (await desk.admits(request.headers.authorization)) ? status : 401;
     if (refusal !== null) {
       socket.end(`HTTP/1.1 ${refusal} Refused\r\nconnection: close\r\ncontent-length: 0\r\n\r\n`);
       return;
@@ -83,7 +89,8 @@ export async function startTestRegion(options: {
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    serviceKey,
+    desk,
+    credential,
     received,
     floors,
     send,

@@ -155,10 +155,10 @@ describe("the trail has soon", () => {
   });
 
   it("SSH logins, admitted and refused, with the address that the forwarder saw", async () => {
-    const login = (linuxUser: string) =>
+    const login = async (linuxUser: string) =>
       call("/service/v1/ssh-tickets", {
         method: "POST",
-        key: world.serviceKey,
+        key: await world.forwarder.assertion(),
         body: {
           vmId,
           linuxUser,

@@ -158,15 +158,16 @@ it("what needs no credential: health and the public ticket keys, which may be ke
   for (const key of keys) expect(Object.keys(key)).not.toContain("d");
 });
 
-it("the feed is for WebSockets of service keys", async () => {
+it("the feed is for WebSockets of enrolled services, not of what they enrol with", async () => {
   expect((await call("/service/v1/feed", { headers: { upgrade: "websocket" } })).status).toBe(401);
   expect((await call("/service/v1/feed", { key: world.account.key, headers: { upgrade: "websocket" } })).status).toBe(401);
-  expect((await call("/service/v1/feed", { key: world.serviceKey })).status).toBe(400);
+  expect((await call("/service/v1/feed", { key: world.serviceKey, headers: { upgrade: "websocket" } })).status).toBe(401);
+  expect((await call("/service/v1/feed", { key: await world.forwarder.assertion() })).status).toBe(400);
 });
 
 it("headers that speak for the edge to the region's object are never the caller's", async () => {
-  const headers = { upgrade: "websocket", "postern-feed-region": "other", "postern-feed-key": "other" };
-  const response = await call("/service/v1/feed", { key: world.serviceKey, headers });
+  const headers = { upgrade: "websocket", "postern-feed-region": "other", "postern-feed-service": "other" };
+  const response = await call("/service/v1/feed", { key: await world.forwarder.assertion(), headers });
   expect(response.status).toBe(101);
   response.webSocket?.accept();
   response.webSocket?.close();

@@ -1,4 +1,5 @@
 import { beforeAll, describe, expect, it } from "vitest";
+import { enrolService } from "./support/services.ts";
 import { call, must, newAccount, newIdentity, OPERATOR_KEY, openWorld, type World } from "./support/world.ts";
 
 const ROUTES = [
@@ -10,6 +11,10 @@ const ROUTES = [
   ["DELETE", "/operator/v1/accounts/aaaaaaaaaaaaaaaa/vms/aaaaaaaaaaaaaaaaaaaa"],
   ["POST", "/operator/v1/regions/local/service-keys"],
   ["DELETE", "/operator/v1/regions/local/service-keys/x"],
+  ["POST", "/operator/v1/regions/local/join-tokens"],
+  ["DELETE", "/operator/v1/regions/local/join-tokens/x"],
+  ["GET", "/operator/v1/regions/local/services"],
+  ["DELETE", "/operator/v1/regions/local/services/x"],
   ["GET", "/operator/v1/regions/local/hosts"],
   ["POST", "/operator/v1/signing-keys/rotate"],
 ] as const;
@@ -52,6 +57,69 @@ it("the operator makes accounts, and keys that are shown once", async () => {
   expect((await call("/auth/v1/whoami", { key: made.apiKey })).status).toBe(401);
 });
 
+const REGION = "/operator/v1/regions/local";
+const joinToken = (body: object) =>
+  must<{ tokenId: string; joinToken: string; expiresAt: number }>(`${REGION}/join-tokens`, {
+    method: "POST",
+    key: OPERATOR_KEY,
+    body,
+  });
+
+it("the operator makes a join token that enrols one service, sees the service, and revokes it", async () => {
+  const made = await joinToken({ kind: "forwarder", name: "gate 1" });
+  expect(made.joinToken).toMatch(/^pss_[a-z2-7]{46}$/);
+  const { serviceId, assertion } = await enrolService(made.joinToken, { kind: "forwarder" });
+  await expect(enrolService(made.joinToken, { kind: "forwarder" })).rejects.toThrow("401");
+  const { services } = await must<{ services: { id: string }[] }>(`${REGION}/services?limit=1000`, { key: OPERATOR_KEY });
+  expect(services).toContainEqual({
+    id: serviceId,
+    kind: "forwarder",
+    hostId: null,
+    name: "gate 1",
+    enrolledBy: made.tokenId,
+    createdAt: expect.any(Number),
+  });
+  const feed = async () => call("/service/v1/feed", { key: await assertion(), headers: { upgrade: "websocket" } });
+  const open = await feed();
+  expect(open.status).toBe(101);
+  open.webSocket?.accept();
+  await must(`${REGION}/services/${serviceId}`, { method: "DELETE", key: OPERATOR_KEY });
+  expect((await feed()).status).toBe(401);
+  expect((await call(`${REGION}/services/${serviceId}`, { method: "DELETE", key: OPERATOR_KEY })).status).toBe(404);
+});
+
+it("a join token lives as long as it was told to, but never longer than a day", async () => {
+  const left = async (lifeSeconds?: number) => (await joinToken({ kind: "host", lifeSeconds })).expiresAt - Date.now();
+  expect(await left()).toBeLessThanOrEqual(900_000);
+  expect(await left(60)).toBeLessThanOrEqual(60_000);
+  expect(await left(1_000_000)).toBeLessThanOrEqual(86_400_000);
+});
+
+it("a join token that the operator takes back enrols nobody", async () => {
+  const { tokenId, joinToken: text } = await joinToken({ kind: "forwarder" });
+  await must(`${REGION}/join-tokens/${tokenId}`, { method: "DELETE", key: OPERATOR_KEY });
+  await expect(enrolService(text, { kind: "forwarder" })).rejects.toThrow("401");
+});
+
+it.each([undefined, {}, { kind: "edge" }, { kind: "host", hostId: "UPPER" }, { kind: "host", lifeSeconds: 0 }])(
+  "a join token of %j is a bad request",
+  async (body) => {
+    expect((await call(`${REGION}/join-tokens`, { method: "POST", key: OPERATOR_KEY, body })).status).toBe(400);
+  },
+);
+
+it.each(["an API key", "an access token", "the operator's key", "an assertion", "nothing"])("%s enrols nobody", async (what) => {
+  const { token } = await newIdentity(world.account);
+  const shown: Record<string, string> = {
+    "an API key": world.account.key,
+    "an access token": token,
+    "the operator's key": OPERATOR_KEY,
+    "an assertion": await world.forwarder.assertion(),
+    nothing: "",
+  };
+  await expect(enrolService(shown[what] ?? "", { kind: "forwarder" })).rejects.toThrow("401");
+});
+
 it("the operator sees a region's hosts", async () => {
   const { hosts } = await must<{ hosts: object[] }>("/operator/v1/regions/local/hosts", { key: OPERATOR_KEY });
   expect(hosts).toContainEqual(expect.objectContaining({ id: world.host.id, url: world.host.url, connected: true }));
@@ -61,6 +129,7 @@ it.each([
   ["POST", "/operator/v1/accounts/aaaaaaaaaaaaaaaa/api-keys"],
   ["POST", "/operator/v1/accounts/not-an-id/api-keys"],
   ["POST", "/operator/v1/regions/nowhere/service-keys"],
+  ["GET", "/operator/v1/regions/nowhere/services"],
   ["GET", "/operator/v1/regions/nowhere/hosts"],
 ])("%s %s is not found", async (method, path) => {
   expect((await call(path, { method, key: OPERATOR_KEY })).status).toBe(404);

@@ -16,7 +16,14 @@ it("no answer and no log line holds a credential or its secret, but the one that
   const log = vi.spyOn(console, "log").mockImplementation(() => undefined);
   const warn = vi.spyOn(console, "warn").mockImplementation(() => undefined);
   const error = vi.spyOn(console, "error").mockImplementation(() => undefined);
-  const shown = [identity.token, world.account.key, world.serviceKey, OPERATOR_KEY, `${identity.token.slice(0, -1)}7`];
+  const shown = [
+    identity.token,
+    world.account.key,
+    world.serviceKey,
+    await world.forwarder.assertion(),
+    OPERATOR_KEY,
+    `${identity.token.slice(0, -1)}7`,
+  ];
   const texts: string[] = [];
   // What destroys the fixtures comes last.
   const endpoints = everyEndpoint.toSorted(

@@ -25,7 +25,7 @@ interface Forwarder {
 }
 
 async function join(id = newObjectName(platformRandomBytes)): Promise<Forwarder> {
-  const response = await call("/service/v1/feed", { key: world.serviceKey, headers: { upgrade: "websocket" } });
+  const response = await call("/service/v1/feed", { key: await world.forwarder.assertion(), headers: { upgrade: "websocket" } });
   const socket = response.webSocket;
   if (socket === null) throw new Error(`the feed answered ${response.status}`);
   const received: Forwarder["received"] = [];

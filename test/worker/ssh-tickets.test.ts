@@ -1,7 +1,11 @@
 import { createLocalJWKSet, type JSONWebKeySet } from "jose";
 import { beforeAll, describe, expect, it } from "vitest";
+import { platformRandomBytes } from "../../protocol/bytes.ts";
+import { newObjectName } from "../../protocol/ids.ts";
 import { checkTicket, forwarderAudience, hostAudience, type TicketClaims } from "../../protocol/ticket.ts";
 import { sshKeyFingerprint } from "../../worker/services/ssh-key.ts";
+import { bindings, runSql } from "../durable-objects/objects.ts";
+import { enrolService } from "./support/services.ts";
 import { FINGERPRINT, PUBLIC_KEY } from "./support/ssh-keys.ts";
 import {
   type Account,
@@ -39,10 +43,10 @@ async function verified(ticket: string, audience: string): Promise<TicketClaims>
 }
 
 describe("POST /service/v1/ssh-tickets", () => {
-  const login = (body: object, shown: Call = { key: world.serviceKey }) =>
+  const login = async (body: object, shown?: Call) =>
     call("/service/v1/ssh-tickets", {
       method: "POST",
-      ...shown,
+      ...(shown ?? { key: await world.forwarder.assertion() }),
       body: { vmId, linuxUser: null, token: identity.token, forwarderId: FORWARDER_ID, clientAddress: "192.0.2.1", ...body },
     });
   const refusal = async (response: Response) => `${response.status} ${(await response.json<{ kind: string }>()).kind}`;
@@ -70,9 +74,12 @@ describe("POST /service/v1/ssh-tickets", () => {
     });
   });
 
-  it("wants a service key of the forwarder, whatever the login shows", async () => {
+  it("wants an assertion of a forwarder, whatever the login shows", async () => {
     for (const shown of [
       {},
+      { key: world.serviceKey },
+      { key: await world.hostService.assertion() },
+      { token: await world.forwarder.assertion() },
       { key: identity.token },
       { key: world.account.key },
       { key: OPERATOR_KEY },
@@ -82,12 +89,22 @@ describe("POST /service/v1/ssh-tickets", () => {
     }
   });
 
-  it("refuses a revoked service key", async () => {
-    const keys = "/operator/v1/regions/local/service-keys";
-    const made = await must<{ keyId: string; serviceKey: string }>(keys, { method: "POST", key: OPERATOR_KEY });
-    expect((await login({}, { key: made.serviceKey })).status).toBe(200);
-    await must(`${keys}/${made.keyId}`, { method: "DELETE", key: OPERATOR_KEY });
-    expect((await login({}, { key: made.serviceKey })).status).toBe(401);
+  it("takes an assertion once, and none of a service that was revoked", async () => {
+    const forwarder = await enrolService(world.serviceKey, { kind: "forwarder" });
+    const key = await forwarder.assertion();
+    expect((await login({}, { key })).status).toBe(200);
+    expect(await refusal(await login({}, { key }))).toBe("401 service-key-refused");
+    await must(`/operator/v1/regions/local/services/${forwarder.serviceId}`, { method: "DELETE", key: OPERATOR_KEY });
+    expect(await refusal(await login({}, { key: await forwarder.assertion() }))).toBe("401 service-key-refused");
+  });
+
+  it("mints nothing for a VM of another region, and says where to go", async () => {
+    const object = bindings.VM.getByName(vmId);
+    await runSql(object, "UPDATE vm SET region = 'elsewhere'");
+    const response = await login({});
+    await runSql(object, "UPDATE vm SET region = 'local'");
+    expect(response.status).toBe(403);
+    expect(await response.text()).toContain("elsewhere");
   });
 
   it.each(["nonsense", "", `pst_${"a".repeat(46)}`])("refuses the token %j", async (token) => {
@@ -127,7 +144,8 @@ describe("POST /service/v1/ssh-tickets", () => {
 });
 
 describe("POST /service/v1/session-checks", () => {
-  const checkOf = (session: object) => call("/service/v1/session-checks", { method: "POST", key: world.serviceKey, body: session });
+  const checkOf = async (session: object, service = world.forwarder) =>
+    call("/service/v1/session-checks", { method: "POST", key: await service.assertion(), body: session });
   const sessionOf = ({ id, tokenId }: Identity, linuxUser = "root") => ({
     vmId,
     linuxUser,
@@ -167,9 +185,24 @@ describe("POST /service/v1/session-checks", () => {
     expect((await checkOf({ ...sessionOf(made), vmId: gone })).status).toBe(404);
   });
 
-  it("wants a service key", async () => {
+  it("answers a host about VMs that are placed on it, and about no other", async () => {
+    const stranger = await enrolService(world.serviceKey, { kind: "host", hostId: newObjectName(platformRandomBytes) });
+    for (const operation of ["ssh", "terminal", "files"]) {
+      const session = { ...sessionOf(identity), operation };
+      expect((await checkOf(session, world.hostService)).status).toBe(200);
+      expect(await (await checkOf(session, stranger)).json()).toMatchObject({ kind: "vm-not-found" });
+    }
+  });
+
+  it("answers a forwarder about SSH only", async () => {
+    for (const operation of ["terminal", "files"]) {
+      expect((await checkOf({ ...sessionOf(identity), operation })).status).toBe(404);
+    }
+  });
+
+  it("wants an assertion", async () => {
     const body = sessionOf(identity);
-    for (const key of [identity.token, world.account.key, "x"]) {
+    for (const key of [identity.token, world.account.key, world.serviceKey, "x"]) {
       expect((await call("/service/v1/session-checks", { method: "POST", key, body })).status).toBe(401);
     }
   });

@@ -1,26 +1,15 @@
 import { Hono } from "hono";
 import { z } from "zod";
-import { type Result, success } from "../../protocol/failures.ts";
 import { isVmId } from "../../protocol/ids.ts";
 import { recordOperator } from "../audit/record.ts";
-import { authenticateOperator } from "../auth/operator.ts";
 import { pageOf, pageQuery } from "../dialects/paging.ts";
-import type { Edge, EdgeContext, EdgeHono } from "../edge.ts";
-import { failureAnswer, jsonAnswer } from "../http/answers.ts";
+import type { EdgeHono } from "../edge.ts";
 import { requestLimits } from "../http/body.ts";
 import { check, readJson } from "../http/input.ts";
-import { limitFailures } from "../limits/rate-limits.ts";
-import {
-  createAccount,
-  createApiKey,
-  createServiceKey,
-  listApiKeys,
-  listHosts,
-  revokeApiKey,
-  revokeServiceKey,
-  rotateSigningKeys,
-} from "../services/operator.ts";
+import { createAccount, createApiKey, listApiKeys, revokeApiKey, rotateSigningKeys } from "../services/operator.ts";
 import { registerVm, unregisterVm } from "../services/registration.ts";
+import { answer, done, withName } from "./answer.ts";
+import { mountRegionRoutes } from "./region-routes.ts";
 
 const accountBody = z.object({ name: z.string().min(1).max(128) });
 const API_KEYS = "/operator/v1/accounts/{accountId}/api-keys";
@@ -33,7 +22,6 @@ const registrationBody = z.strictObject({
   hostId: z.string().max(32),
   name: z.string().max(128).nullable().default(null),
 });
-const keyBody = z.object({ name: z.string().max(128).nullish() });
 
 /** What the operator of the deployment does, by the operator's key. `docs/operator-api.md` describes it. */
 export function operatorRoutes(): Hono<EdgeHono> {
@@ -81,35 +69,7 @@ export function operatorRoutes(): Hono<EdgeHono> {
       return recordOperator(edge, `DELETE ${VMS}/{vmId}`, accountId, gone);
     }),
   );
-  routes.post("/regions/:region/service-keys", (c) =>
-    answer(c, (edge) => withName(edge, c, (name) => createServiceKey(edge, c.req.param("region"), name))),
-  );
-  routes.delete("/regions/:region/service-keys/:keyId", (c) =>
-    answer(c, (edge) => done(revokeServiceKey(edge, c.req.param("region"), c.req.param("keyId")))),
-  );
-  routes.get("/regions/:region/hosts", (c) =>
-    answer(c, async (edge) => {
-      const hosts = await listHosts(edge, c.req.param("region"));
-      return hosts.ok ? success({ hosts: hosts.value }) : hosts;
-    }),
-  );
+  mountRegionRoutes(routes);
   routes.post("/signing-keys/rotate", (c) => answer(c, (edge) => rotateSigningKeys(edge)));
   return routes;
-}
-
-async function answer(c: EdgeContext, handle: (edge: Edge) => Promise<Result<unknown>>): Promise<Response> {
-  const { edge } = c.var;
-  const operator = await limitFailures(edge, edge.clientAddress, await authenticateOperator(edge, c.req.raw.headers));
-  const result = operator.ok ? await handle(edge) : operator;
-  return result.ok ? jsonAnswer(result.value) : failureAnswer(result.failure, "v5", edge.settings);
-}
-
-async function withName<T>(edge: Edge, c: EdgeContext, use: (name: string | null) => Promise<Result<T>>): Promise<Result<T>> {
-  const body = await readJson(c.req.raw, requestLimits(edge.settings), keyBody);
-  return body.ok ? use(body.value.name ?? null) : body;
-}
-
-async function done(result: Promise<Result<null>>): Promise<Result<Record<string, never>>> {
-  const settled = await result;
-  return settled.ok ? success({}) : settled;
 }

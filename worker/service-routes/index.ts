@@ -1,42 +1,70 @@
 import { Hono } from "hono";
-import { FEED_KEY_HEADER, FEED_REGION_HEADER } from "../../durable-objects/contract.ts";
+import { FEED_REGION_HEADER, FEED_SERVICE_HEADER } from "../../durable-objects/contract.ts";
 import { failure, type Result, success } from "../../protocol/failures.ts";
-import { type SshTicketAnswer, type SshTicketRequest, sessionCheckRequest, sshTicketRequest } from "../../protocol/service-api.ts";
+import {
+  type EnrolmentAnswer,
+  enrolmentRequest,
+  type ServiceKind,
+  type SshTicketAnswer,
+  type SshTicketRequest,
+  sessionCheckRequest,
+  sshTicketRequest,
+} from "../../protocol/service-api.ts";
 import { type Attempt, newAttempt, noteVerdict } from "../audit/attempt.ts";
 import { noteLinuxUser, noteNames } from "../audit/deed.ts";
 import { type Deed, recordAttempt } from "../audit/record.ts";
 import { authenticateText } from "../auth/authenticate.ts";
-import { authenticateService, type ServicePrincipal } from "../auth/service.ts";
+import { authenticateEnroller, authenticateService, ENROLLER_REFUSED, type ServicePrincipal } from "../auth/service.ts";
 import type { Edge, EdgeContext, EdgeHono } from "../edge.ts";
 import { jsonAnswer, serviceFailureAnswer } from "../http/answers.ts";
 import { requestLimits } from "../http/body.ts";
 import { readJson } from "../http/input.ts";
 import { limitFailures, limitPrincipal } from "../limits/rate-limits.ts";
 import { logEvent } from "../log.ts";
-import { regionObject } from "../objects.ts";
+import { regionObject, tell } from "../objects.ts";
 import { authorise } from "../services/authorise.ts";
 import { checkSession } from "../services/sessions.ts";
 import { forwarderTicket } from "../services/tickets.ts";
 
 const SSH_LOGIN: Deed = { operation: "ssh-login", recording: "soon" };
 
-/** What hosts and forwarders ask of the edge (`protocol/service-api.ts`, `protocol/feed.ts`), by service key. */
+/** What hosts and forwarders ask of the edge (`protocol/service-api.ts`, `protocol/feed.ts`), by their own keys. */
 export function serviceRoutes(): Hono<EdgeHono> {
   const routes = new Hono<EdgeHono>();
-  routes.post("/ssh-tickets", (c) => answer(c, (edge, service) => issueSshTicket(edge, service, c.req.raw)));
-  routes.post("/session-checks", (c) => answer(c, (edge) => recheckSession(edge, c.req.raw)));
+  routes.post("/enrolments", (c) =>
+    answer(c, authenticateEnroller, (edge, { routing, secretHash }) => enrol(edge, routing, secretHash, c.req.raw)),
+  );
+  routes.post("/ssh-tickets", (c) =>
+    answer(c, shownBy("forwarder"), (edge, forwarder) => issueSshTicket(edge, forwarder, c.req.raw)),
+  );
+  routes.post("/session-checks", (c) => answer(c, shownBy(null), (edge, asker) => recheckSession(edge, asker, c.req.raw)));
   routes.get("/feed", (c) => openFeed(c));
   return routes;
 }
 
-async function answer(
+function shownBy(wanted: ServiceKind | null) {
+  return (edge: Edge, headers: Headers) => authenticateService(edge, headers, wanted);
+}
+
+async function answer<T>(
   c: EdgeContext,
-  handle: (edge: Edge, service: ServicePrincipal) => Promise<Result<unknown>>,
+  authenticated: (edge: Edge, headers: Headers) => Promise<Result<T>>,
+  handle: (edge: Edge, asker: T) => Promise<Result<unknown>>,
 ): Promise<Response> {
   const { edge } = c.var;
-  const service = await limitFailures(edge, edge.clientAddress, await authenticateService(edge, c.req.raw.headers));
-  const result = service.ok ? await handle(edge, service.value) : service;
+  const asker = await limitFailures(edge, edge.clientAddress, await authenticated(edge, c.req.raw.headers));
+  const result = asker.ok ? await handle(edge, asker.value) : asker;
   return result.ok ? jsonAnswer(result.value) : serviceFailureAnswer(result.failure, edge.settings);
+}
+
+async function enrol(edge: Edge, region: string, secretHash: string, request: Request): Promise<Result<EnrolmentAnswer>> {
+  const wish = await readJson(request, requestLimits(edge.settings), enrolmentRequest);
+  if (!wish.ok) return wish;
+  const enrolled = await tell(() => regionObject(edge.env, region).enrol(secretHash, wish.value));
+  const isRefused = !enrolled.ok && enrolled.failure.kind === "credential-invalid";
+  const outcome = enrolled.ok ? enrolled.value.serviceId : enrolled.failure.kind;
+  logEvent("enrolment", { traceId: edge.traceId, kind: wish.value.kind, outcome });
+  return isRefused ? limitFailures(edge, edge.clientAddress, ENROLLER_REFUSED) : enrolled;
 }
 
 async function issueSshTicket(edge: Edge, service: ServicePrincipal, request: Request): Promise<Result<SshTicketAnswer>> {
@@ -72,22 +100,22 @@ async function decideLogin(
   return ticket.ok ? success({ ticket: ticket.value }) : ticket;
 }
 
-async function recheckSession(edge: Edge, request: Request): Promise<Result<{ epoch: number }>> {
+async function recheckSession(edge: Edge, asker: ServicePrincipal, request: Request): Promise<Result<{ epoch: number }>> {
   const session = await readJson(request, requestLimits(edge.settings), sessionCheckRequest);
-  return session.ok ? checkSession(edge, session.value) : session;
+  return session.ok ? checkSession(edge, asker, session.value) : session;
 }
 
-/** Passes the upgrade to the region's object, which keeps the socket; the service key itself goes no further. */
+/** Passes the upgrade to the region's object, which keeps the socket; the assertion itself goes no further. */
 async function openFeed(c: EdgeContext): Promise<Response> {
   const { edge } = c.var;
-  const service = await authenticateService(edge, c.req.raw.headers);
-  if (!service.ok) return serviceFailureAnswer(service.failure, edge.settings);
+  const dialler = await limitFailures(edge, edge.clientAddress, await authenticateService(edge, c.req.raw.headers));
+  if (!dialler.ok) return serviceFailureAnswer(dialler.failure, edge.settings);
   if (c.req.header("upgrade")?.toLowerCase() !== "websocket") {
     return serviceFailureAnswer(failure("bad-request", "The feed is a WebSocket.").failure, edge.settings);
   }
   const headers = new Headers(c.req.raw.headers);
   headers.delete("authorization");
-  headers.set(FEED_REGION_HEADER, service.value.region);
-  headers.set(FEED_KEY_HEADER, service.value.keyId);
-  return regionObject(edge.env, service.value.regionObjectName).fetch(new Request(c.req.url, { headers }));
+  headers.set(FEED_REGION_HEADER, dialler.value.region);
+  headers.set(FEED_SERVICE_HEADER, dialler.value.serviceId);
+  return regionObject(edge.env, dialler.value.regionObjectName).fetch(new Request(c.req.url, { headers }));
 }

@@ -1,4 +1,4 @@
-import type { AccountApi, HostRow, Page, RegionApi, TokenRow } from "../../durable-objects/contract.ts";
+import type { AccountApi, HostRow, JoinTokenWish, Page, RegionApi, ServiceRow, TokenRow } from "../../durable-objects/contract.ts";
 import { readRegions } from "../../durable-objects/settings.ts";
 import { failure, type Result, success } from "../../protocol/failures.ts";
 import { isObjectName, newObjectName } from "../../protocol/ids.ts";
@@ -37,7 +37,7 @@ export async function revokeApiKey(edge: Edge, accountId: string, keyId: string)
   return withAccount(edge, accountId, (account) => tell(() => account().revokeKey(keyId)));
 }
 
-/** Makes a key with which hosts and forwarders join a region; this answer alone shows it. */
+/** Makes a key with which any number of hosts and forwarders enrol in a region; this answer alone shows it. */
 export async function createServiceKey(
   edge: Edge,
   region: string,
@@ -48,6 +48,32 @@ export async function createServiceKey(
 
 export async function revokeServiceKey(edge: Edge, region: string, keyId: string): Promise<Result<null>> {
   return withRegion(edge, region, (object) => tell(async () => (await object()).revokeServiceKey(keyId)));
+}
+
+/** Makes a token with which one host or forwarder enrols; this answer alone shows it. */
+export async function createJoinToken(
+  edge: Edge,
+  region: string,
+  wish: JoinTokenWish,
+): Promise<Result<{ tokenId: string; joinToken: string; expiresAt: number }>> {
+  return withRegion(edge, region, (object) => tell(async () => (await object()).createJoinToken(region, wish)));
+}
+
+export async function revokeJoinToken(edge: Edge, region: string, tokenId: string): Promise<Result<null>> {
+  return withRegion(edge, region, (object) => tell(async () => (await object()).revokeJoinToken(tokenId)));
+}
+
+export async function listServices(
+  edge: Edge,
+  region: string,
+  page: Page,
+): Promise<Result<{ services: readonly ServiceRow[]; total: number }>> {
+  return withRegion(edge, region, (object) => ask(async () => (await object()).listServices(page)));
+}
+
+/** Cuts a host or forwarder off: its feed at once, and every request of it from now on. */
+export async function revokeService(edge: Edge, region: string, serviceId: string): Promise<Result<null>> {
+  return withRegion(edge, region, (object) => tell(async () => (await object()).revokeService(serviceId)));
 }
 
 export async function listHosts(edge: Edge, region: string): Promise<Result<readonly HostRow[]>> {

@@ -1,24 +1,36 @@
-import type { VerdictQuestion } from "../../durable-objects/contract.ts";
+import type { VerdictQuestion, VmRecord } from "../../durable-objects/contract.ts";
 import { type Result, success } from "../../protocol/failures.ts";
 import { isVmId } from "../../protocol/ids.ts";
 import { isLinuxUser } from "../../protocol/linux-user.ts";
 import type { SessionCheckRequest } from "../../protocol/service-api.ts";
+import type { ServicePrincipal } from "../auth/service.ts";
 import type { Edge } from "../edge.ts";
 import { CREDENTIAL_INVALID, VM_NOT_FOUND } from "../masks.ts";
 import { accountObject, ask, identityObject, vmObject } from "../objects.ts";
 
 /**
  * Whether a live SSH or terminal session may go on: the credential that began it still holds, still admits its Linux user, and the
- * VM still is. Answers the subject's epoch, read from its object now.
+ * VM still is where the asking service may speak of it. Answers the subject's epoch, read from its object now.
  */
-export async function checkSession(edge: Edge, session: SessionCheckRequest): Promise<Result<{ epoch: number }>> {
+export async function checkSession(
+  edge: Edge,
+  asker: ServicePrincipal,
+  session: SessionCheckRequest,
+): Promise<Result<{ epoch: number }>> {
   const { vmId, linuxUser, operation } = session;
   if (!isVmId(vmId) || !isLinuxUser(linuxUser)) return VM_NOT_FOUND;
   const holder = await recheck(edge, session, { vmId, operation, linuxUser });
   if (!holder.ok) return holder;
   const { accountId, epoch } = holder.value;
   const vm = await ask(() => vmObject(edge.env, vmId).read(accountId));
-  return vm.ok ? success({ epoch }) : vm;
+  if (!vm.ok) return vm;
+  return mayAsk(asker, operation, vm.value) ? success({ epoch }) : VM_NOT_FOUND;
+}
+
+/** A host asks about VMs that are placed on it, a forwarder about SSH to those of its region. */
+function mayAsk({ kind, hostId, region }: ServicePrincipal, operation: SessionCheckRequest["operation"], vm: VmRecord): boolean {
+  if (kind === "host") return vm.hostId === hostId;
+  return operation === "ssh" && vm.region === region;
 }
 
 async function recheck(

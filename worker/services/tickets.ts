@@ -20,7 +20,7 @@ export async function edgeTicket(edge: Edge, verdict: Verdict, placement: Placem
   return minted.ok ? success(minted.value.ticket) : minted;
 }
 
-/** A ticket that one forwarder may show to the VM's host, for one SSH login. */
+/** A ticket that one forwarder may show to the VM's host, for one SSH login. A forwarder speaks for its own region only. */
 export async function forwarderTicket(
   edge: Edge,
   authority: Authority,
@@ -28,6 +28,10 @@ export async function forwarderTicket(
 ): Promise<Result<string>> {
   const placement = await locate(edge, authority.verdict);
   if (!placement.ok) return placement;
+  const { region } = placement.value;
+  if (region !== forwarder.region) {
+    return failure("forbidden", `This VM is in the region "${region}": connect to the SSH gateway of that region.`);
+  }
   const holder: Holder = { azp: `forwarder:${forwarder.id}`, forwarderRegion: forwarder.region };
   const minted = await mint(edge, authority.verdict, placement.value, holder);
   return minted.ok ? success(minted.value.ticket) : minted;

@@ -19,6 +19,7 @@ import { type SshTicketRequest, sessionCheckRequest, sshTicketRequest } from "..
 import { identitySubject, type Subject } from "../../../protocol/subjects.ts";
 import { forwarderAudience, hostAudience, signTicket, type TicketClaims } from "../../../protocol/ticket.ts";
 import { parseSshPublicKey } from "../../../service/ssh-keys.ts";
+import { EnrolmentDesk } from "../../service/enrolment-desk.ts";
 
 export const REGION = "test-region";
 export const HOST_ID = "hosthosthosthost";
@@ -40,6 +41,8 @@ export interface FakeToken {
 export class FakeEdge {
   readonly issuer = ISSUER;
   readonly serviceKey = "pss_test-service-key";
+  /** Knows the forwarders that enrolled. */
+  readonly desk = new EnrolmentDesk(this.serviceKey, ISSUER, REGION);
   readonly ticketRequests: SshTicketRequest[] = [];
   sessionChecks = 0;
   /** The connections that forwarders have told of, by id. */
@@ -67,8 +70,10 @@ export class FakeEdge {
 
   async start(port = 0): Promise<void> {
     this.#keys ??= await generateKeyPair("EdDSA", { crv: "Ed25519", extractable: true });
-    this.#server.on("upgrade", (request, socket, head) => {
-      this.#sockets.handleUpgrade(request, socket, head, (feed) => this.#serveFeed(feed));
+    this.#server.on("upgrade", async (request, socket, head) => {
+      if (await this.desk.admits(request.headers.authorization))
+        this.#sockets.handleUpgrade(request, socket, head, (feed) => this.#serveFeed(feed));
+      else socket.end("HTTP/1.1 401 Unauthorized\r\nconnection: close\r\n\r\n");
     });
     await new Promise<void>((resolve) => this.#server.listen(port, "127.0.0.1", resolve));
     this.url = `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
@@ -175,11 +180,15 @@ export class FakeEdge {
       await this.#mintForClient(request, response, wanted);
       return;
     }
-    if (request.headers.authorization !== `Bearer ${this.serviceKey}`) {
-      send(response, 401, { kind: "credential-invalid", message: "The service key was not accepted." });
+    const body: unknown = JSON.parse(await text(request));
+    if (request.url === "/service/v1/enrolments") {
+      sendResult(response, this.desk.enrol(request.headers.authorization, body));
       return;
     }
-    const body: unknown = JSON.parse(await text(request));
+    if (!(await this.desk.admits(request.headers.authorization))) {
+      send(response, 401, { kind: "service-key-refused", message: "This service is not known here." });
+      return;
+    }
     if (request.url === "/service/v1/ssh-tickets") {
       const asked = sshTicketRequest.parse(body);
       this.ticketRequests.push(asked);

@@ -140,7 +140,7 @@ export async function openWorld(options: WorldOptions = {}): Promise<World> {
       ...options.env,
     }),
     state: options.state ?? (await sharedState()),
-    serviceKey: edge.serviceKey,
+    credential: await edge.desk.credential(),
     version: "test",
     clock: Date.now,
     randomBytes: platformRandomBytes,

@@ -1,4 +1,4 @@
-import { createServer } from "node:http";
+import { createServer, type IncomingMessage } from "node:http";
 import type { AddressInfo } from "node:net";
 import { Readable } from "node:stream";
 import { type CryptoKey, exportJWK, generateKeyPair } from "jose";
@@ -8,8 +8,10 @@ import { FEED_PING, FEED_PONG, type FeedDownstream, type FeedUpstream } from "..
 import type { Floor } from "../../../protocol/floors.ts";
 import { type SessionCheckRequest, sessionCheckRequest } from "../../../protocol/service-api.ts";
 import { hostAudience, signTicket, type TicketClaims } from "../../../protocol/ticket.ts";
+import { EnrolmentDesk } from "../../service/enrolment-desk.ts";
 
 export const ISSUER = "https://edge.test";
+export const REGION = "test";
 export const SERVICE_KEY = "service-key-of-the-test";
 export const SUBJECT = "identity:aaaaaaaaaaaaaaaa";
 
@@ -28,6 +30,8 @@ export interface TestEdge {
   cut(): void;
   /** A ticket for a host, `claims` over sane ones, signed with the published key. */
   ticket(hostId: string, claims: Partial<TicketClaims>): Promise<string>;
+  /** Knows the hosts that enrolled. */
+  readonly desk: EnrolmentDesk;
   readonly key: CryptoKey;
   readonly kid: string;
   close(): Promise<void>;
@@ -41,9 +45,17 @@ export async function startTestEdge(): Promise<TestEdge> {
   const floors: Floor[] = [];
   const checked: SessionCheckRequest[] = [];
   const sockets = new Set<WebSocket>();
+  const desk = new EnrolmentDesk(SERVICE_KEY, ISSUER, REGION);
+  const bodyOf = (request: IncomingMessage) => new Response(Readable.toWeb(request) as ReadableStream).json();
   const server = createServer(async (request, response) => {
+    if (request.url === "/service/v1/enrolments") {
+      const enrolled = desk.enrol(request.headers.authorization, await bodyOf(request));
+      response.writeHead(enrolled.ok ? 200 : 401, { "content-type": "application/json" });
+      response.end(JSON.stringify(enrolled.ok ? enrolled.value : enrolled.failure));
+      return;
+    }
     if (request.url === "/service/v1/session-checks") {
-      const asked = sessionCheckRequest.parse(await new Response(Readable.toWeb(request) as ReadableStream).json());
+      const asked = sessionCheckRequest.parse(await bodyOf(request));
       checked.push(asked);
       const answer = edge.onSessionCheck(asked);
       const status = answer === null ? 502 : answer.ok ? 200 : FAILURES[answer.failure.kind].v5[1];
@@ -55,8 +67,8 @@ export async function startTestEdge(): Promise<TestEdge> {
     response.end(JSON.stringify(jwks));
   });
   const feed = new WebSocketServer({ noServer: true });
-  server.on("upgrade", (request, socket, head) => {
-    if (request.headers.authorization !== `Bearer ${SERVICE_KEY}`) {
+  server.on("upgrade", async (request, socket, head) => {
+    if (!(await desk.admits(request.headers.authorization))) {
       socket.end("HTTP/1.1 401 Unauthorized\r\nconnection: close\r\n\r\n");
       return;
     }
@@ -72,7 +84,7 @@ export async function startTestEdge(): Promise<TestEdge> {
         const message = JSON.parse(text) as FeedUpstream;
         received.push(message);
         if (message.type === "hello") {
-          accepted.send(JSON.stringify({ type: "welcome", region: "test", issuer: ISSUER, floors }));
+          accepted.send(JSON.stringify({ type: "welcome", region: REGION, issuer: ISSUER, floors }));
         }
       });
     });
@@ -84,6 +96,7 @@ export async function startTestEdge(): Promise<TestEdge> {
     checked,
     onSessionCheck: () => success({ epoch: 1_000_000 }),
     floors,
+    desk,
     key: privateKey,
     kid,
     send: (message) => {

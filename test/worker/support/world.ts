@@ -4,6 +4,7 @@ import { vi } from "vitest";
 import { platformRandomBytes } from "../../../protocol/bytes.ts";
 import { FEED_PING } from "../../../protocol/feed.ts";
 import { newObjectName } from "../../../protocol/ids.ts";
+import { enrolService, type TestService } from "./services.ts";
 import { StubHost } from "./stub-host.ts";
 
 /** The operator's key, whose hash the test deployment is given. */
@@ -54,10 +55,14 @@ export interface Identity {
   readonly tokenId: string;
 }
 
-/** A region with one stub host that has joined it as a real one does, and an account. */
+/** A region with one stub host that has joined it as a real one does, a forwarder's key, and an account. */
 export interface World {
   readonly host: StubHost;
+  /** What services of the region enrol with. */
   readonly serviceKey: string;
+  /** The host's own standing at the edge, and that of a forwarder. */
+  readonly hostService: TestService;
+  readonly forwarder: TestService;
   readonly account: Account;
   readonly feed: WebSocket;
 }
@@ -75,7 +80,9 @@ export async function openWorld(): Promise<World> {
     key: OPERATOR_KEY,
     body: { name: "test" },
   });
-  return { host, serviceKey, account: await newAccount(), feed: await joinRegion(host, serviceKey) };
+  const hostService = await enrolService(serviceKey, { kind: "host", hostId: host.id });
+  const forwarder = await enrolService(serviceKey, { kind: "forwarder" });
+  return { host, serviceKey, hostService, forwarder, account: await newAccount(), feed: await joinRegion(host, hostService) };
 }
 
 export async function newAccount(): Promise<Account> {
@@ -103,8 +110,8 @@ export function grantPath(identityId: string, vmId: string): string {
   return `/identity/v1/identities/${identityId}/permissions/vm/${vmId}`;
 }
 
-async function joinRegion(host: StubHost, serviceKey: string): Promise<WebSocket> {
-  const response = await call("/service/v1/feed", { key: serviceKey, headers: { upgrade: "websocket" } });
+async function joinRegion(host: StubHost, service: TestService): Promise<WebSocket> {
+  const response = await call("/service/v1/feed", { key: await service.assertion(), headers: { upgrade: "websocket" } });
   const socket = response.webSocket;
   if (socket === null) throw new Error(`the feed answered ${response.status}: ${await response.text()}`);
   socket.accept();
