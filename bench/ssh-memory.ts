@@ -81,7 +81,7 @@ async function login(system: SystemAccess, { vmId, token }: BenchVm): Promise<Se
   const ready = once(client, "ready");
   client.connect({ sock: socket, username: `${vmId},${token}`, authHandler: ["none"] });
   const confirmed = Promise.withResolvers<number>();
-  const leg = attachLeg(client, socket, (payload) => {
+  const leg = attachLeg(client, socket, ({ payload }) => {
     if (payload[0] === 91) confirmed.resolve(Buffer.from(payload).readUInt32BE(5));
   });
   await ready;

@@ -6,6 +6,7 @@ import type { Admission } from "./admission.ts";
 import type { Connection, ConnectionOptions } from "./connection-options.ts";
 import { type HostKeyRing, PROVE_HOST_KEYS } from "./host-key-proof.ts";
 import { type Attempt, LoginAttempts } from "./login.ts";
+import type { Packet } from "./packet.ts";
 import { attachLeg, type PacketLeg } from "./packet-leg.ts";
 import { Splice, type SpliceLimits } from "./splice.ts";
 import {
@@ -16,6 +17,7 @@ import {
   disconnectMessage,
   globalRequestName,
   ignoreMessage,
+  SSH_MESSAGE,
 } from "./ssh-messages.ts";
 import { proofContext, rekey } from "./ssh2-handshake.ts";
 import { loginToVm } from "./target.ts";
@@ -63,7 +65,7 @@ export class ClientConnection implements Connection {
   constructor(options: ClientConnectionOptions) {
     this.#options = options;
     const { ssh, socket, admitter, address, metrics, log } = options;
-    this.#client = attachLeg(ssh, socket, (payload) => this.#fromClient(payload));
+    this.#client = attachLeg(ssh, socket, (packet) => this.#fromClient(packet));
     this.#splice = new Splice(this.#client, options.spliceLimits);
     this.#upkeep = new Upkeep(
       options.upkeepLimits,
@@ -187,7 +189,7 @@ export class ClientConnection implements Connection {
         this.#target = leg;
         this.#splice.join(leg);
       },
-      onPacket: (payload) => this.#fromVm(payload),
+      onPacket: (packet) => this.#fromVm(packet),
       onClose: (reason) => this.#lostVm(reason),
     });
     if (!target.ok) this.#refuse(target);
@@ -210,20 +212,21 @@ export class ClientConnection implements Connection {
     return renewed.ok ? open(renewed.value) : renewed;
   }
 
-  #fromClient(payload: Uint8Array): void {
+  #fromClient(packet: Packet): void {
     if (!this.#loggedIn) this.end("Log in first.", DISCONNECT_REASON.PROTOCOL_ERROR);
-    else if (globalRequestName(payload) === PROVE_HOST_KEYS) this.#proveHostKeys(payload);
-    else {
-      this.#options.metrics.bytesUp += payload.length;
-      this.#splice.fromClient(payload);
-      this.#upkeep.received(payload.length);
+    else if (packet.type === SSH_MESSAGE.GLOBAL_REQUEST && globalRequestName(packet.payload) === PROVE_HOST_KEYS) {
+      this.#proveHostKeys(packet.payload);
+    } else {
+      this.#options.metrics.bytesUp += packet.length;
+      this.#splice.fromClient(packet);
+      this.#upkeep.received(packet.length);
     }
   }
 
-  #fromVm(payload: Uint8Array): void {
-    this.#options.metrics.bytesDown += payload.length;
-    this.#splice.fromTarget(payload);
-    this.#upkeep.sent(payload.length);
+  #fromVm(packet: Packet): void {
+    this.#options.metrics.bytesDown += packet.length;
+    this.#splice.fromTarget(packet);
+    this.#upkeep.sent(packet.length);
   }
 
   #startUpkeep(): void {

@@ -2,16 +2,21 @@ import { createRequire } from "node:module";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import ssh2 from "ssh2";
+import { free } from "./free.ts";
+import { Packet } from "./packet.ts";
 import { isConnectionMessage } from "./ssh-messages.ts";
+import { GcmSealer, type PrivateDecipher, replaceDecipher } from "./ssh2-gcm.ts";
 
 /**
- * With `ssh2-handshake.ts` the only file that touches private fields of `ssh2` (pinned to 1.17.0): it takes
+ * With `ssh2-gcm.ts` and `ssh2-handshake.ts` the only file that touches private fields of `ssh2` (pinned to 1.17.0): it takes
  * connection-protocol packets from one authenticated SSH connection and puts packets into it, below `ssh2`'s channels.
  * `test/forwarder/packet-leg.test.ts` fails when those fields move.
  */
 export interface PacketLeg {
   /** Sends one payload, which is copied. During a key exchange it waits (RFC 4253 section 7.1). Dropped once closed. */
   send(payload: Uint8Array): void;
+  /** Sends a packet on as `send` would its payload, without copying it where the cipher allows it, and releases it. */
+  relay(packet: Packet): void;
   /** Sends one payload at once, even in the middle of a key exchange; only for DISCONNECT. */
   sendNow(payload: Uint8Array): void;
   /** Bytes handed to `send` that have not left this process. */
@@ -35,7 +40,9 @@ interface PrivateWriter {
 }
 
 interface PrivateProtocol {
-  _onPayload: (payload: Buffer) => unknown;
+  _onPayload: (payload: Buffer) => boolean | number | undefined;
+  _decipher: PrivateDecipher | undefined;
+  readonly _cipher: object;
   readonly _kexinit: Buffer | undefined;
   readonly _packetRW: { readonly write: PrivateWriter };
 }
@@ -56,19 +63,29 @@ export function socketOf(connection: object): Socket | null {
 }
 
 /**
- * Hooks into a connection before its first key exchange ends. `onPacket` gets every payload of types 80 to 127, which may
- * be a view into a buffer that is used again: copy what is kept. All other types still go to `ssh2`.
+ * Hooks into a connection before its first key exchange ends. `onPacket` gets every packet of types 80 to 127, whose payload
+ * may be a view into a buffer that is used again: `keep` what is kept. All other types still go to `ssh2`.
  */
-export function attachLeg(connection: object, socket: Duplex, onPacket: (payload: Uint8Array) => void): PacketLeg {
+export function attachLeg(connection: object, socket: Duplex, onPacket: (packet: Packet) => void): PacketLeg {
   const protocol = readProtocol(connection);
   const original = protocol._onPayload;
-  // Decipherers of later key exchanges are given this same field (ssh2/lib/protocol/kex.js, completeHandshake).
-  protocol._onPayload = (payload) => {
-    if (!isConnectionMessage(payload)) return original(payload);
-    // Any answer but undefined would have the decipher skip what follows in the same chunk.
-    onPacket(payload);
-    return undefined;
+  const take = (packet: Packet): boolean => {
+    if (!isConnectionMessage(packet.type)) return false;
+    onPacket(packet);
+    return true;
   };
+  // Decipherers of later key exchanges are given this same field (ssh2/lib/protocol/kex.js, completeHandshake).
+  const hook = (payload: Buffer): boolean | number | undefined => {
+    // Any answer but undefined has the decipher leave what follows in the same chunk to whatever is the decipher then.
+    const answer = take(Packet.ofPayload(payload)) ? undefined : original(payload);
+    const decipher = protocol._decipher;
+    if (answer !== undefined || decipher?._onPayload !== hook) return answer;
+    const replaced = replaceDecipher(decipher, take);
+    if (replaced === null) return undefined;
+    protocol._decipher = replaced;
+    return false;
+  };
+  protocol._onPayload = hook;
   return new Ssh2Leg(connection, protocol, socket);
 }
 
@@ -78,6 +95,8 @@ class Ssh2Leg implements PacketLeg {
   #heldBytes = 0;
   #corked = false;
   #waiting: (() => void)[] = [];
+  /** Of the cipher that was in use last. */
+  #sealer: { readonly cipher: object; readonly gcm: GcmSealer | null } | null = null;
 
   constructor(connection: object, protocol: PrivateProtocol, socket: Duplex) {
     this.#protocol = protocol;
@@ -99,6 +118,21 @@ class Ssh2Leg implements PacketLeg {
     packet.set(payload, start);
     sendPacket(this.#protocol, writer.finalize(packet));
   }
+
+  relay(packet: Packet): void {
+    const { plaintext } = packet;
+    const gcm = plaintext === null || this.#protocol._kexinit !== undefined ? null : this.#currentSealer();
+    if (plaintext === null || gcm === null) this.send(packet.payload);
+    else if (this.#socket.writable) {
+      this.#cork();
+      gcm.send(plaintext, this.#write);
+    }
+    packet.release();
+  }
+
+  readonly #write = (bytes: Uint8Array): void => {
+    this.#socket.write(bytes, () => free(bytes));
+  };
 
   sendNow(payload: Uint8Array): void {
     if (!this.#socket.writable) return;
@@ -130,6 +164,12 @@ class Ssh2Leg implements PacketLeg {
     this.#socket.end();
   }
 
+  #currentSealer(): GcmSealer | null {
+    const cipher = this.#protocol._cipher;
+    if (this.#sealer?.cipher !== cipher) this.#sealer = { cipher, gcm: GcmSealer.of(cipher) };
+    return this.#sealer.gcm;
+  }
+
   // ssh2 writes a packet in three or four pieces; gathered per turn they are one system call.
   #cork(): void {
     if (this.#corked) return;
@@ -159,6 +199,7 @@ function readProtocol(connection: object): PrivateProtocol {
 function isProtocol(value: unknown): value is PrivateProtocol {
   if (typeof value !== "object" || value === null) return false;
   if (!("_onPayload" in value) || typeof value._onPayload !== "function" || !("_kexinit" in value)) return false;
+  if (!("_decipher" in value) || !("_cipher" in value) || typeof value._cipher !== "object") return false;
   if (!("_packetRW" in value) || typeof value._packetRW !== "object" || value._packetRW === null) return false;
   const writer: unknown = Reflect.get(value._packetRW, "write");
   if (typeof writer !== "object" || writer === null) return false;

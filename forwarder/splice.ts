@@ -1,7 +1,11 @@
 import { GlobalReplies } from "./global-replies.ts";
 import { ANNOUNCE_HOST_KEYS } from "./host-key-proof.ts";
+import type { Packet } from "./packet.ts";
 import type { PacketLeg } from "./packet-leg.ts";
-import { boundPacketSize, globalRequestName, isGlobalReply, refuseChannel, wantsGlobalReply } from "./ssh-messages.ts";
+import { boundPacketSize, globalRequestName, isGlobalReply, refuseChannel, SSH_MESSAGE, wantsGlobalReply } from "./ssh-messages.ts";
+
+/** What a packet that waits takes beside its payload, so that a queue of small ones is bounded too. */
+const PACKET_OVERHEAD_BYTES = 512;
 
 /** Bounds of a splice, in bytes; see the settings of the same names. */
 export interface SpliceLimits {
@@ -18,7 +22,7 @@ export class Splice {
   readonly #client: PacketLeg;
   readonly #limits: SpliceLimits;
   #target: PacketLeg | null = null;
-  #queue: Buffer[] = [];
+  #queue: Packet[] = [];
   #queuedBytes = 0;
   #refusal: string | null = null;
   #refused = 0;
@@ -30,27 +34,28 @@ export class Splice {
     this.#limits = limits;
   }
 
-  /** A packet from the client; copied when it has to wait. */
-  fromClient(payload: Uint8Array): void {
-    if (wantsGlobalReply(payload)) this.#replies.passedOn();
+  /** A packet from the client; kept when it has to wait. */
+  fromClient(packet: Packet): void {
+    if (packet.type === SSH_MESSAGE.GLOBAL_REQUEST && wantsGlobalReply(packet.payload)) this.#replies.passedOn();
     if (this.#target !== null) {
-      this.#copy(payload, this.#client, this.#target);
+      this.#copy(packet, this.#client, this.#target);
       return;
     }
     if (this.#refusal !== null) {
-      this.#refuse(payload, this.#refusal);
+      this.#refuse(packet, this.#refusal);
       return;
     }
-    this.#queue.push(Buffer.from(payload));
-    this.#queuedBytes += payload.length;
+    this.#queue.push(packet.keep());
+    this.#queuedBytes += packet.length + PACKET_OVERHEAD_BYTES;
     if (this.#queuedBytes > this.#limits.wakeQueueBytes) this.#client.pause();
   }
 
   /** A packet from the VM. Its host keys are not the forwarder's, and the client would check later logins against them. */
-  fromTarget(payload: Uint8Array): void {
-    if (globalRequestName(payload) === ANNOUNCE_HOST_KEYS || this.#target === null) return;
-    this.#copy(payload, this.#target, this.#client);
-    if (isGlobalReply(payload)) for (const answer of this.#replies.replied()) this.#client.send(answer);
+  fromTarget(packet: Packet): void {
+    if (this.#target === null) return;
+    if (packet.type === SSH_MESSAGE.GLOBAL_REQUEST && globalRequestName(packet.payload) === ANNOUNCE_HOST_KEYS) return;
+    this.#copy(packet, this.#target, this.#client);
+    if (isGlobalReply(packet.type)) for (const answer of this.#replies.replied()) this.#client.send(answer);
   }
 
   /** Replies to a global request that the VM does not get, once its older requests have been replied to. */
@@ -61,7 +66,7 @@ export class Splice {
   /** The VM is there: sends on what waited. */
   join(target: PacketLeg): void {
     this.#target = target;
-    for (const payload of this.#queue) target.send(boundPacketSize(payload));
+    for (const packet of this.#queue) send(packet, target);
     this.#queue = [];
     this.#queuedBytes = 0;
     target.onceSent(() => this.#client.resume());
@@ -70,18 +75,18 @@ export class Splice {
   /** The VM will not come: tells every channel that waits, and every one still to be opened, why. */
   refuse(text: string): void {
     this.#refusal = text;
-    for (const payload of this.#queue) this.#refuse(payload, text);
+    for (const packet of this.#queue) this.#refuse(packet, text);
     this.#queue = [];
     this.#client.resume();
   }
 
-  #refuse(payload: Uint8Array, text: string): void {
-    for (const answer of refuseChannel(payload, text, this.#refused)) this.#client.send(answer);
+  #refuse(packet: Packet, text: string): void {
+    for (const answer of refuseChannel(packet.payload, text, this.#refused)) this.#client.send(answer);
     this.#refused += 1;
   }
 
-  #copy(payload: Uint8Array, from: PacketLeg, to: PacketLeg): void {
-    to.send(boundPacketSize(payload));
+  #copy(packet: Packet, from: PacketLeg, to: PacketLeg): void {
+    send(packet, to);
     if (to.unsentBytes <= this.#limits.highWaterBytes || this.#paused.has(from)) return;
     this.#paused.add(from);
     from.pause();
@@ -90,4 +95,11 @@ export class Splice {
       from.resume();
     });
   }
+}
+
+function send(packet: Packet, to: PacketLeg): void {
+  const opens = packet.type === SSH_MESSAGE.CHANNEL_OPEN || packet.type === SSH_MESSAGE.CHANNEL_OPEN_CONFIRMATION;
+  const bounded = opens ? boundPacketSize(packet.payload) : null;
+  if (bounded === null || bounded === packet.payload) to.relay(packet);
+  else to.send(bounded);
 }

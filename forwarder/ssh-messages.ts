@@ -33,8 +33,7 @@ const CONNECT_FAILED = 2;
 const PACKET_SIZE = 32_768;
 
 /** Whether a message belongs to the connection protocol (types 80–127), which is what a splice copies. */
-export function isConnectionMessage(payload: Uint8Array): boolean {
-  const type = payload[0] ?? 0;
+export function isConnectionMessage(type: number): boolean {
   return type >= 80 && type <= 127;
 }
 
@@ -92,8 +91,8 @@ function packetSizeOffset(payload: Uint8Array): number | null {
 }
 
 /** Whether this is the reply to a global request. */
-export function isGlobalReply(payload: Uint8Array): boolean {
-  return payload[0] === SSH_MESSAGE.REQUEST_SUCCESS || payload[0] === SSH_MESSAGE.REQUEST_FAILURE;
+export function isGlobalReply(type: number): boolean {
+  return type === SSH_MESSAGE.REQUEST_SUCCESS || type === SSH_MESSAGE.REQUEST_FAILURE;
 }
 
 /**

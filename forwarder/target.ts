@@ -2,6 +2,7 @@ import ssh2 from "ssh2";
 import { failure, type Result, success } from "../protocol/failures.ts";
 import type { SshKeyPair } from "../service/ssh-keys.ts";
 import { targetAlgorithms } from "./algorithms.ts";
+import type { Packet } from "./packet.ts";
 import { attachLeg, type PacketLeg } from "./packet-leg.ts";
 import type { Tunnel } from "./tunnel.ts";
 
@@ -14,7 +15,7 @@ export interface TargetOptions {
   readonly loginTimeoutMs: number;
   /** Called the moment the login is done, before any packet of the VM is handed over. */
   readonly onReady: (leg: PacketLeg) => void;
-  readonly onPacket: (payload: Uint8Array) => void;
+  readonly onPacket: (packet: Packet) => void;
   /** Called once when the connection is gone, for a reason that may be worth telling. */
   readonly onClose: (reason: string | null) => void;
 }
@@ -63,8 +64,8 @@ export function loginToVm(options: TargetOptions): Promise<Result<PacketLeg>> {
         return keyMatched;
       },
     });
-    const leg = attachLeg(client, socket, (payload) => {
-      if (ready) options.onPacket(payload);
+    const leg = attachLeg(client, socket, (packet) => {
+      if (ready) options.onPacket(packet);
       else socket.destroy();
     });
     client.on("ready", () => {

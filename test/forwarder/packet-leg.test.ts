@@ -1,27 +1,13 @@
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import ssh2 from "ssh2";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { attachLeg, type PacketLeg, Ssh2Moved, socketOf } from "../../forwarder/packet-leg.ts";
+import { attachLeg, Ssh2Moved, socketOf } from "../../forwarder/packet-leg.ts";
 import { disconnectMessage } from "../../forwarder/ssh-messages.ts";
-import { platformRandomBytes } from "../../protocol/bytes.ts";
-import { generateSshKeyPair } from "../../service/ssh-keys.ts";
+import { rekey } from "../../forwarder/ssh2-handshake.ts";
+import { connectPair, type Pair } from "./support/ssh2-pair.ts";
 
-/** Two ends of one real ssh2 connection, both hooked. */
-interface Pair {
-  readonly server: PacketLeg;
-  readonly client: PacketLeg;
-  readonly serverSsh: ssh2.Connection;
-  readonly clientSsh: ssh2.Client;
-  readonly atServer: Buffer[];
-  readonly atClient: Buffer[];
-  readonly serverSocket: Socket;
-  close(): void;
-}
-
-const hostKey = generateSshKeyPair(platformRandomBytes).privateKey;
 let pair: Pair;
 beforeEach(async () => {
   pair = await connectPair();
@@ -118,41 +104,3 @@ test("closing a leg destroys a peer that does not take the rest", async () => {
   pair.server.close(50);
   await closed;
 });
-
-function rekey(connection: ssh2.Connection): void {
-  (connection as unknown as { rekey(): void }).rekey();
-}
-
-async function connectPair(): Promise<Pair> {
-  const atServer: Buffer[] = [];
-  const atClient: Buffer[] = [];
-  const sshServer = new ssh2.Server({ hostKeys: [hostKey] });
-  const listener = createServer((socket) => sshServer.injectSocket(socket));
-  await new Promise<void>((resolve) => listener.listen(0, "127.0.0.1", resolve));
-  const identified = new Promise<{ leg: PacketLeg; ssh: ssh2.Connection; socket: Socket }>((resolve, reject) => {
-    sshServer.on("connection", (ssh) => {
-      const socket = socketOf(ssh);
-      if (socket === null) {
-        reject(new Ssh2Moved("no socket"));
-        return;
-      }
-      ssh.on("authentication", (context) => context.accept());
-      ssh.on("error", () => undefined);
-      resolve({ leg: attachLeg(ssh, socket, (payload) => atServer.push(Buffer.from(payload))), ssh, socket });
-    });
-  });
-  const clientSsh = new ssh2.Client();
-  clientSsh.on("error", () => undefined);
-  const socket = connect((listener.address() as AddressInfo).port, "127.0.0.1");
-  const ready = once(clientSsh, "ready");
-  clientSsh.connect({ sock: socket, username: "anyone", authHandler: ["none"] });
-  const client = attachLeg(clientSsh, socket, (payload) => atClient.push(Buffer.from(payload)));
-  await ready;
-  const { leg, ssh, socket: serverSocket } = await identified;
-  const close = () => {
-    socket.destroy();
-    serverSocket.destroy();
-    listener.close();
-  };
-  return { server: leg, client, serverSsh: ssh, clientSsh, atServer, atClient, serverSocket, close };
-}

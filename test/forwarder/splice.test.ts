@@ -1,9 +1,12 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import { Packet } from "../../forwarder/packet.ts";
 import { Splice } from "../../forwarder/splice.ts";
 import { MemoryLeg } from "./support/memory-leg.ts";
 
-const LIMITS = { wakeQueueBytes: 100, highWaterBytes: 100 };
+/** A waiting packet counts for 512 bytes beside its own. */
+const LIMITS = { wakeQueueBytes: 612, highWaterBytes: 100 };
+const packet = (payload: Uint8Array) => Packet.ofPayload(payload);
 
 function open(): { splice: Splice; client: MemoryLeg; target: MemoryLeg } {
   const client = new MemoryLeg();
@@ -15,9 +18,9 @@ test("whatever is sent before and after the VM is there arrives whole and in ord
   fc.assert(
     fc.property(payloads, payloads, (before, after) => {
       const { splice, target } = open();
-      for (const payload of before) splice.fromClient(payload);
+      for (const payload of before) splice.fromClient(packet(payload));
       splice.join(target);
-      for (const payload of after) splice.fromClient(payload);
+      for (const payload of after) splice.fromClient(packet(payload));
       expect(target.sent).toEqual([...before, ...after].map((payload) => Buffer.from(payload)));
     }),
   );
@@ -26,7 +29,7 @@ test("whatever is sent before and after the VM is there arrives whole and in ord
 test("what waits is a copy: the decipher may use its buffer again", () => {
   const { splice, target } = open();
   const reused = Buffer.of(94, 1, 2, 3);
-  splice.fromClient(reused);
+  splice.fromClient(packet(reused));
   reused.fill(0);
   splice.join(target);
   expect(target.sent).toEqual([Buffer.of(94, 1, 2, 3)]);
@@ -34,9 +37,9 @@ test("what waits is a copy: the decipher may use its buffer again", () => {
 
 test("a client that sends more than the queue holds is paused until the VM has taken it", () => {
   const { splice, client, target } = open();
-  splice.fromClient(Buffer.alloc(100, 94));
+  splice.fromClient(packet(Buffer.alloc(100, 94)));
   expect(client.paused).toBe(false);
-  splice.fromClient(Buffer.of(94));
+  splice.fromClient(packet(Buffer.of(94)));
   expect(client.paused).toBe(true);
   splice.join(target);
   expect(client.paused).toBe(true);
@@ -44,15 +47,23 @@ test("a client that sends more than the queue holds is paused until the VM has t
   expect(client.paused).toBe(false);
 });
 
+test("a queue of small packets is bounded by what it takes, not by what it carries", () => {
+  const client = new MemoryLeg();
+  const splice = new Splice(client, { wakeQueueBytes: 10_000, highWaterBytes: 100 });
+  let sent = 0;
+  for (; !client.paused; sent += 1) splice.fromClient(packet(Buffer.of(94)));
+  expect(sent).toBeLessThan(21);
+});
+
 test("a side that sends faster than the other takes is paused, and only it", () => {
   const { splice, client, target } = open();
   splice.join(target);
   target.drain();
-  splice.fromTarget(Buffer.alloc(101, 94));
+  splice.fromTarget(packet(Buffer.alloc(101, 94)));
   expect([target.paused, client.paused]).toEqual([true, false]);
   client.drain();
   expect(target.paused).toBe(false);
-  splice.fromClient(Buffer.alloc(101, 94));
+  splice.fromClient(packet(Buffer.alloc(101, 94)));
   expect([target.paused, client.paused]).toEqual([false, true]);
   target.drain();
   expect(client.paused).toBe(false);
@@ -61,29 +72,29 @@ test("a side that sends faster than the other takes is paused, and only it", () 
 test("the VM's announcement of its host keys is dropped, and every other global request passes", () => {
   const { splice, client, target } = open();
   splice.join(target);
-  splice.fromTarget(globalRequest("hostkeys-00@openssh.com"));
+  splice.fromTarget(packet(globalRequest("hostkeys-00@openssh.com")));
   expect(client.sent).toEqual([]);
-  splice.fromTarget(globalRequest("keepalive@openssh.com"));
+  splice.fromTarget(packet(globalRequest("keepalive@openssh.com")));
   expect(client.sent).toEqual([globalRequest("keepalive@openssh.com")]);
 });
 
 test("a client's own request of that name passes: only the VM's is about host keys", () => {
   const { splice, target } = open();
   splice.join(target);
-  splice.fromClient(globalRequest("hostkeys-00@openssh.com"));
+  splice.fromClient(packet(globalRequest("hostkeys-00@openssh.com")));
   expect(target.sent).toHaveLength(1);
 });
 
 test("when the VM does not come, channels that wait and channels opened later are refused, and the client can leave", () => {
   const { splice, client } = open();
-  splice.fromClient(Buffer.concat([channelOpen("session", 4), Buffer.alloc(120)]));
+  splice.fromClient(packet(Buffer.concat([channelOpen("session", 4), Buffer.alloc(120)])));
   expect(client.paused).toBe(true);
   splice.refuse("no VM");
   expect(client.paused).toBe(false);
   expect(client.sent.map((payload) => payload[0])).toEqual([91, 95, 98, 96, 97]);
-  splice.fromClient(channelOpen("direct-tcpip", 5));
+  splice.fromClient(packet(channelOpen("direct-tcpip", 5)));
   expect(client.sent.at(-1)?.[0]).toBe(92);
-  splice.fromClient(Buffer.of(98, 0, 0, 0, 0));
+  splice.fromClient(packet(Buffer.of(98, 0, 0, 0, 0)));
   expect(client.sent).toHaveLength(6);
 });
 

@@ -13,9 +13,8 @@ import {
 import { string, uint32 } from "../../forwarder/ssh-wire.ts";
 
 test("only types 80 to 127 are connection messages", () => {
-  const types = Array.from({ length: 256 }, (_, type) => type).filter((type) => isConnectionMessage(Buffer.of(type)));
+  const types = Array.from({ length: 256 }, (_, type) => type).filter(isConnectionMessage);
   expect([types[0], types.at(-1), types.length]).toEqual([80, 127, 48]);
-  expect(isConnectionMessage(Buffer.alloc(0))).toBe(false);
 });
 
 test("whatever bytes a client or VM sends, looking into them neither throws nor reads beyond them", () => {

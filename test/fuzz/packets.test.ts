@@ -3,6 +3,7 @@ import { expect, test } from "vitest";
 import { parseHostCertificate } from "../../forwarder/host-certificate.ts";
 import { ANNOUNCE_HOST_KEYS, HostKeyRing } from "../../forwarder/host-key-proof.ts";
 import { MAX_IDENTIFICATION_BYTES, readOpening } from "../../forwarder/opening.ts";
+import { Packet } from "../../forwarder/packet.ts";
 import { MAX_PROXY_HEADER_BYTES, readProxyHeader } from "../../forwarder/proxy-protocol.ts";
 import { Splice } from "../../forwarder/splice.ts";
 import { globalRequestName } from "../../forwarder/ssh-messages.ts";
@@ -33,8 +34,8 @@ test("whatever packets come in whatever order, the splice neither throws nor hol
       const splice = new Splice(client, LIMITS);
       let settled = false;
       for (const now of steps) {
-        if (now.do === "client" && !client.paused) splice.fromClient(now.payload);
-        else if (now.do === "target" && !target.paused) splice.fromTarget(now.payload);
+        if (now.do === "client" && !client.paused) splice.fromClient(Packet.ofPayload(now.payload));
+        else if (now.do === "target" && !target.paused) splice.fromTarget(Packet.ofPayload(now.payload));
         else if (now.do === "answer") splice.answer(Buffer.of(82));
         else if (now.do === "drain") {
           client.drain();

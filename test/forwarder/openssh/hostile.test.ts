@@ -152,7 +152,7 @@ async function rawClient(
   const socket = connect({ port: world.port, host: "127.0.0.1" });
   const ready = once(client, "ready");
   client.connect({ sock: socket, username: `${world.vmId}:${world.token}`, authHandler: ["none"] });
-  const leg = attachLeg(client, socket, onPacket);
+  const leg = attachLeg(client, socket, ({ payload }) => onPacket(payload));
   await ready;
   expect(socketOf(client)).toBe(socket);
   return { leg, client, socket };

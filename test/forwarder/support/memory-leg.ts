@@ -1,3 +1,4 @@
+import type { Packet } from "../../../forwarder/packet.ts";
 import type { PacketLeg } from "../../../forwarder/packet-leg.ts";
 
 /** A leg in memory, whose peer takes what was sent only when told to. */
@@ -10,6 +11,11 @@ export class MemoryLeg implements PacketLeg {
   send(payload: Uint8Array): void {
     this.sent.push(Buffer.from(payload));
     this.unsentBytes += payload.length;
+  }
+
+  relay(packet: Packet): void {
+    this.send(packet.payload);
+    packet.release();
   }
 
   sendNow(payload: Uint8Array): void {
