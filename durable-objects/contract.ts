@@ -1,7 +1,7 @@
 import type { Result } from "../protocol/failures.ts";
 import type { MachineState } from "../protocol/feed.ts";
 import type { Floor } from "../protocol/floors.ts";
-import type { GuestFile, GuestGroup, GuestUser, MachineResources } from "../protocol/host-api.ts";
+import type { GuestFile, GuestGroup, GuestUser, MachineResources, PublicPort } from "../protocol/host-api.ts";
 import type { Operation } from "../protocol/operations.ts";
 import type { EnrolmentAnswer, EnrolmentRequest, ServiceKind } from "../protocol/service-api.ts";
 import type { ServiceId } from "../protocol/service-assertion.ts";
@@ -103,6 +103,8 @@ export interface VmTraits {
   readonly autoDeleteSeconds: number | null;
   /** The VM is deleted so long after it was created. */
   readonly ttlSeconds: number | null;
+  /** Ports of the guest that everybody reaches by the VM's name. */
+  readonly ports: readonly PublicPort[];
 }
 
 export interface VmRecord extends VmTraits {
@@ -182,6 +184,14 @@ export interface Placement {
   readonly region: string;
   readonly hostId: string;
   readonly hostUrl: string;
+  /** For requests to the VM's name: which port of the guest it leads to. */
+  readonly ports: readonly PublicPort[];
+}
+
+/** What everybody may reach of a VM by its name, and on whose behalf. */
+export interface Exposure {
+  readonly accountId: string;
+  readonly ports: readonly PublicPort[];
 }
 
 /** Counts of an account's VMs by state, for list answers. */
@@ -269,6 +279,8 @@ export interface VmApi {
   /** `accountId` null: the caller already holds a verdict on this VM. */
   read(accountId: string | null): Promise<Result<VmRecord>>;
   placement(): Promise<Result<Placement>>;
+  /** What is open to everybody; `vm-not-found` for a VM that is not there. */
+  exposure(): Promise<Result<Exposure>>;
   start(accountId: string): Promise<Result<VmRecord>>;
   stop(accountId: string): Promise<Result<VmRecord>>;
   suspend(accountId: string): Promise<Result<VmRecord>>;

@@ -14,6 +14,7 @@ const PLAIN_TRAITS: VmTraits = {
   activityThresholdBytes: null,
   autoDeleteSeconds: null,
   ttlSeconds: null,
+  ports: [],
 };
 
 /** A VM that asks for nothing; without a firewall rule it reaches no internet. */
@@ -31,8 +32,8 @@ export const PLAIN_VM: VmSpec = {
 
 /** The traits among a specification's members. */
 export function traitsOf(spec: VmTraits): VmTraits {
-  const { name, metadata, idleTimeoutSeconds, activityThresholdBytes, autoDeleteSeconds, ttlSeconds } = spec;
-  return { name, metadata, idleTimeoutSeconds, activityThresholdBytes, autoDeleteSeconds, ttlSeconds };
+  const { name, metadata, idleTimeoutSeconds, activityThresholdBytes, autoDeleteSeconds, ttlSeconds, ports } = spec;
+  return { name, metadata, idleTimeoutSeconds, activityThresholdBytes, autoDeleteSeconds, ttlSeconds, ports };
 }
 
 /** Traits after a change; metadata is merged, and an empty value removes its key. */

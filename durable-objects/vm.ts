@@ -3,7 +3,7 @@ import type { MachineState } from "../protocol/feed.ts";
 import type { MachineResources, MachineStatus } from "../protocol/host-api.ts";
 import { newRowId } from "../protocol/ids.ts";
 import { VM_NOT_FOUND_MESSAGE } from "../protocol/messages.ts";
-import type { FirewallRule, Placement, VmApi, VmChange, VmRecord, VmSpec } from "./contract.ts";
+import type { Exposure, FirewallRule, Placement, VmApi, VmChange, VmRecord, VmSpec } from "./contract.ts";
 import type { Env } from "./env.ts";
 import { isUnsettled } from "./host-client.ts";
 import { OperationQueue } from "./operation-queue.ts";
@@ -70,8 +70,14 @@ export class Vm extends StoredObject implements VmApi {
   async placement(): Promise<Result<Placement>> {
     const row = this.#visible(null);
     if (row === null || row.hostId === "" || row.intent === "delete") return notFound();
-    const { id, accountId, region, hostId } = row;
-    return success({ vmId: id, accountId, region, hostId, hostUrl: await this.#neighbours.hostUrl(row) });
+    const { id, accountId, region, hostId, traits } = row;
+    const { ports } = traits;
+    return success({ vmId: id, accountId, region, hostId, hostUrl: await this.#neighbours.hostUrl(row), ports });
+  }
+
+  async exposure(): Promise<Result<Exposure>> {
+    const row = this.#visible(null);
+    return row === null ? notFound() : success({ accountId: row.accountId, ports: row.traits.ports });
   }
 
   async start(accountId: string): Promise<Result<VmRecord>> {

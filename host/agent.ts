@@ -1,6 +1,6 @@
-import type { Server } from "node:http";
+import { createServer, type Server } from "node:http";
 import { type AddressInfo, Socket } from "node:net";
-import { createAdaptorServer } from "@hono/node-server";
+import { getRequestListener } from "@hono/node-server";
 import manifest from "../package.json" with { type: "json" };
 import type { Clock, RandomBytes } from "../protocol/bytes.ts";
 import type { MachineStatus } from "../protocol/host-api.ts";
@@ -14,6 +14,7 @@ import type { Driver, Progress } from "./driver.ts";
 import { Exec } from "./exec.ts";
 import { Files } from "./files.ts";
 import { Gate } from "./gate.ts";
+import { GuestHttp } from "./guest-http/guest-http.ts";
 import { GuestSsh } from "./guest-ssh.ts";
 import { keepHostId } from "./host-id.ts";
 import { IdleWatch } from "./idle.ts";
@@ -188,14 +189,18 @@ async function start(options: HostAgentOptions, closers: Closer[], closeAll: () 
     jsonBytes: settings.POSTERN_HOST_JSON_BYTES,
     log,
   });
-  const server = createAdaptorServer({ fetch: app.fetch, serverOptions: httpOptions(settings) }) as Server;
+  const guestHttp = new GuestHttp({ gate, machines, idle, live: () => live, clock, log, limits: guestHttpLimits(settings) });
+  const answerOperation = getRequestListener(app.fetch);
+  const server = createServer(httpOptions(settings), (request, response) => {
+    void (guestHttp.owns(request) ? guestHttp.handle(request, response) : answerOperation(request, response));
+  });
   server.on("connect", (request, socket, head) => {
     // Always a socket where the server speaks plain HTTP; Node types it wider for servers of other streams.
     if (socket instanceof Socket) void tunnels.handle(request, socket, head);
     else socket.destroy();
   });
   server.on("upgrade", (request, socket, head) => {
-    if (socket instanceof Socket) void upgrades.handle(request, socket, head);
+    if (socket instanceof Socket) void (guestHttp.owns(request) ? guestHttp : upgrades).upgrade(request, socket, head);
     else socket.destroy();
   });
   const url = await listen(server, settings);
@@ -205,6 +210,7 @@ async function start(options: HostAgentOptions, closers: Closer[], closeAll: () 
     for (const machine of machines.all()) machine.release();
     tunnels.close();
     upgrades.close();
+    guestHttp.close();
     live?.close();
     const cut = setTimeout(() => server.closeAllConnections(), settings.POSTERN_CLOSE_GRACE_MS);
     // A connection turns idle when its last answer is sent, which the server itself does not look at again.
@@ -275,6 +281,19 @@ function jobLimits(settings: HostSettings) {
     keepMs: settings.POSTERN_JOB_KEEP_MS,
     perVm: settings.POSTERN_VM_JOBS,
     resultBytes: settings.POSTERN_JOB_RESULT_BYTES,
+  };
+}
+
+function guestHttpLimits(settings: HostSettings) {
+  return {
+    perVm: settings.POSTERN_VM_VISITS,
+    connectMs: settings.POSTERN_TUNNEL_CONNECT_TIMEOUT_MS,
+    answerMs: settings.POSTERN_GUEST_ANSWER_MS,
+    idleMs: settings.POSTERN_GUEST_SILENCE_MS,
+    bootMs: settings.POSTERN_GUEST_PORT_BOOT_MS,
+    pollMs: settings.POSTERN_GUEST_PORT_POLL_MS,
+    keepMs: settings.POSTERN_GUEST_CONNECTION_KEEP_MS,
+    keepaliveMs: settings.POSTERN_TUNNEL_KEEPALIVE_MS,
   };
 }
 

@@ -106,12 +106,7 @@ export class GuestSsh {
     const giveUp = () => login.abort();
     running.down.addEventListener("abort", giveUp, { once: true });
     if (running.down.aborted) giveUp();
-    const client = await this.#dial(
-      machine,
-      linuxUser,
-      { ssh: running.ssh, down: login.signal },
-      { ...this.#limits, keepaliveMs: 0 },
-    );
+    const client = await this.#dial(machine, linuxUser, { ...running, down: login.signal }, { ...this.#limits, keepaliveMs: 0 });
     running.down.removeEventListener("abort", giveUp);
     return client;
   }

@@ -10,6 +10,8 @@ import { SerialQueue, SingleFlight } from "./wake.ts";
 /** A machine that runs, for as long as `down` has not aborted. */
 export interface Running {
   readonly ssh: SshAddress;
+  /** When it came up, in milliseconds since 1970 UTC. */
+  readonly since: number;
   /** Aborts when the machine is stopped, suspended, deleted or found dead: whatever talks to it must end. */
   readonly down: AbortSignal;
 }
@@ -173,7 +175,7 @@ export class ManagedMachine {
       );
     }
     const stop = new AbortController();
-    this.#running = { value: { ssh, down: stop.signal }, stop };
+    this.#running = { value: { ssh, since: this.#parts.clock(), down: stop.signal }, stop };
     this.#become("running");
     this.#log.info("machine runs", { ms: Math.round(performance.now() - before) });
     return success(this.#running.value);

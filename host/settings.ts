@@ -69,6 +69,18 @@ export const hostEnvironment = z.object({
   POSTERN_TUNNEL_CONNECT_TIMEOUT_MS: wholeNumber(10_000, 1),
   /** TCP keepalive of tunnels, so that a peer that vanished is noticed. */
   POSTERN_TUNNEL_KEEPALIVE_MS: wholeNumber(30_000, 1),
+  /** HTTP requests and WebSockets into one VM by its name at once. */
+  POSTERN_VM_VISITS: wholeNumber(512, 1),
+  /** Longest wait for a guest's server to begin its answer. */
+  POSTERN_GUEST_ANSWER_MS: wholeNumber(5 * MINUTE_MS, 1),
+  /** Longest silence of such an exchange that is no WebSocket. */
+  POSTERN_GUEST_SILENCE_MS: wholeNumber(10 * MINUTE_MS, 1),
+  /** How long after a VM came up its port may refuse while the server there starts. */
+  POSTERN_GUEST_PORT_BOOT_MS: wholeNumber(10_000),
+  /** Between two tries meanwhile. */
+  POSTERN_GUEST_PORT_POLL_MS: wholeNumber(100, 1),
+  /** How long an idle HTTP connection to a guest is kept. */
+  POSTERN_GUEST_CONNECTION_KEEP_MS: wholeNumber(4_000, 1),
   /** Time for a command that names none. */
   POSTERN_EXEC_TIMEOUT_MS: wholeNumber(5 * MINUTE_MS, 1),
   /** Longest time that a command may ask for. */

@@ -26,3 +26,9 @@ export const SSH_KEY_HEADER = "postern-ssh-key";
 
 /** On the answer to a `CONNECT`: the VM's OpenSSH host key line, which the forwarder pins. */
 export const HOST_KEY_HEADER = "postern-host-key";
+
+/** On a visitor's request that goes to a host: the visitor's own `Authorization`, which is the guest's to read. */
+export const GUEST_AUTHORIZATION_HEADER = "postern-guest-authorization";
+
+/** On a host's answer: the guest gave it. Without it, it is the host's own word. */
+export const GUEST_ANSWER_HEADER = "postern-guest-answer";

@@ -43,10 +43,11 @@ import { isLinuxUser } from "./linux-user.ts";
  * | `GET    /vms/:vm/services/:name` | services | → `ServiceStatus`                                  |
  * | `GET    /vms/:vm/services/:name/logs?lines=&since=` | services | → `ServiceLogs`                 |
  * | `POST   /vms/:vm/services/act`  | services  | `ServiceAction` → `ServiceActionAnswer`            |
+ * | any     `/vms/:vm/http/:port/…` | http      | a visitor's request → the guest's answer, with GUEST_ANSWER_HEADER; or its WebSocket |
  * | `CONNECT <vm>:22`               | ssh       | → 200, then the bytes of the VM's sshd             |
  *
  * `CONNECT` carries the ticket in `Proxy-Authorization` (RFC 9110 section 11.7). A failure is a JSON `Failure` with the
- * status of its `/v5` row. exec, files, terminals' sockets and CONNECT wake a sleeping VM first.
+ * status of its `/v5` row. exec, files, terminals' sockets, http and CONNECT wake a sleeping VM first.
  *
  * A terminal session outlives its sockets, which the edge passes through untouched: so the host speaks the frames of both
  * SDK generations, and `dialect` chooses them. It also says how `:id` names a session: `v1` by name, `v5` by number or slug.
@@ -95,6 +96,19 @@ export const guestFile = z.object({
   executable: z.boolean().default(false),
 });
 export type GuestFile = z.infer<typeof guestFile>;
+
+/** A port of the guest that its owner opened to everybody, and the port of the VM's name that leads to it. */
+export const publicPort = z.object({
+  port: z.union([z.literal(443), z.literal(8081)]),
+  targetPort: z.int().min(1).max(65535),
+});
+export type PublicPort = z.infer<typeof publicPort>;
+
+/** One list for each VM: no two may say where one port of its name leads. */
+export const publicPorts = z
+  .array(publicPort)
+  .max(2)
+  .refine((ports) => new Set(ports.map(({ port }) => port)).size === ports.length, "names a port twice");
 
 export const createMachine = z.object({
   users: z.array(guestUser).max(256).default([]),

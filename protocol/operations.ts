@@ -6,6 +6,7 @@ export const OPERATIONS = [
   "terminal",
   "services",
   "ssh",
+  "http",
   "start",
   "create",
   "stop",
@@ -18,7 +19,7 @@ export const OPERATIONS = [
 
 export type Operation = (typeof OPERATIONS)[number];
 
-const TOKEN_OPERATIONS: ReadonlySet<Operation> = new Set(["read", "exec", "files", "terminal", "services", "ssh", "start"]);
+const TOKEN_OPERATIONS: ReadonlySet<Operation> = new Set(["read", "exec", "files", "terminal", "services", "ssh", "http", "start"]);
 const LINUX_USER_OPERATIONS: ReadonlySet<Operation> = new Set(["exec", "files", "terminal", "services", "ssh"]);
 
 const IMAGE_USER_OPERATIONS: ReadonlySet<Operation> = new Set(["exec", "terminal"]);

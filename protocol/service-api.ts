@@ -54,8 +54,8 @@ export type SshTicketAnswer = z.infer<typeof sshTicketAnswer>;
 export const sessionCheckRequest = z.object({
   vmId: z.string(),
   linuxUser: z.string(),
-  /** What the session does: an SSH login, a terminal's socket, or a watch of files. */
-  operation: z.enum(["ssh", "terminal", "files"]).default("ssh"),
+  /** What the session does: an SSH login, a terminal's socket, a watch of files, or an HTTP exchange with a guest. */
+  operation: z.enum(["ssh", "terminal", "files", "http"]).default("ssh"),
   /** `sub` of the session's ticket. */
   subject: z.custom<Subject>((value) => typeof value === "string" && /^(identity|account):[a-z2-7]{16}$/.test(value)),
   /** `cred` of the session's ticket: the access token or API key that logged in. */

@@ -17,6 +17,9 @@ export const MAX_TICKET_LIFE_S = 60;
 /** Clock difference between edge and verifier that is forgiven, in seconds. */
 export const CLOCK_TOLERANCE_S = 5;
 
+/** `cred` of a ticket for a visitor of a port that the owner of the VM opened to everybody. */
+export const PUBLIC_CREDENTIAL = "public";
+
 /** `aud` of a ticket for one host. */
 export function hostAudience(hostId: string): string {
   return `host:${hostId}`;

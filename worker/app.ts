@@ -13,6 +13,7 @@ import { limitHead } from "./http/head-limit.ts";
 import { publicRoutes } from "./http/public-routes.ts";
 import { operatorRoutes } from "./operator/routes.ts";
 import { serviceRoutes } from "./service-routes/index.ts";
+import { serveVmNames } from "./vm-names/serve.ts";
 
 /** Path prefixes of the dialects, which browsers may call. */
 const DIALECT_PATHS = ["/v1/*", "/identity/v1/*", "/auth/v1/*", "/observability/v1/*", "/v5/*"];
@@ -21,6 +22,7 @@ const DIALECT_PATHS = ["/v1/*", "/identity/v1/*", "/auth/v1/*", "/observability/
 export function createApp(): Hono<EdgeHono> {
   const app = new Hono<EdgeHono>({ getPath: (request) => new URL(request.url).pathname });
   app.use(begin);
+  app.use(serveVmNames);
   for (const path of DIALECT_PATHS) app.use(path, openToBrowsers());
   app.use(limitHead);
   mountEndpoints(app, v1Endpoints, "v1");

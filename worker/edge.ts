@@ -5,7 +5,7 @@ import type { RateLimiters } from "./limits/rate-limits.ts";
 import type { Settings, SettingVars } from "./settings.ts";
 
 /** Bindings and variables of the Worker. */
-export type EdgeEnv = Env & SettingVars & RateLimiters & { readonly CLIENT_ADDRESS_HEADER?: string };
+export type EdgeEnv = Env & SettingVars & RateLimiters & { readonly CLIENT_ADDRESS_HEADER?: string; readonly VM_DOMAIN?: string };
 
 /** Everything that serving one request depends on; services take it as their first argument. */
 export interface Edge {
@@ -28,7 +28,11 @@ export interface Edge {
 /** What Hono carries through a request. */
 export interface EdgeHono {
   Bindings: EdgeEnv;
-  Variables: { edge: Edge };
+  Variables: {
+    edge: Edge;
+    /** The answer is a guest's: nothing of ours is added to it but the trace id. */
+    isGuestAnswer?: boolean;
+  };
 }
 
 export type EdgeContext = Context<EdgeHono>;

@@ -69,6 +69,12 @@ const edgeSettings = z.object({
   AUDIT_BATCH_EVENTS: positive(200),
   /** Longest wait for an answer before a request that may goes on in the background, in seconds; 0: none ever does. */
   BACKGROUND_MAX_WAIT_S: zeroOrMore(20),
+  /** How long a guest may take to begin its answer to a visitor of the VM's name, waking included, in milliseconds. */
+  GUEST_ANSWER_TIMEOUT_MS: positive(330_000),
+  /** Life of a signed link to a VM's name that names none, in seconds. */
+  HTTP_LINK_LIFE_S: positive(3_600),
+  /** Longest life of such a link, in seconds. */
+  HTTP_LINK_MAX_LIFE_S: positive(7 * 24 * 3600),
   /** How long the result of such a request is kept, in milliseconds. Hosts keep theirs by `POSTERN_JOB_KEEP_MS`. */
   BACKGROUND_KEEP_MS: positive(600_000),
 });
@@ -80,6 +86,7 @@ export const EDGE_SETTING_NAMES: readonly string[] = [
   ...Object.keys(DEFAULT_SETTINGS),
   ...Object.keys(edgeSettings.shape),
   "CLIENT_ADDRESS_HEADER",
+  "VM_DOMAIN",
 ];
 
 /** Environment variables that change the settings; every one is optional. */

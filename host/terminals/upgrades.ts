@@ -60,7 +60,7 @@ export class TerminalUpgrades {
   }
 
   /** Handles Node's `upgrade` event. `head`: bytes that came right behind the request. */
-  async handle(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
+  async upgrade(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
     const trace = traceOf(request.headers[TRACE_HEADER]);
     const log = this.#parts.log.child({ trace, op: "terminal" });
     const onError = (error: Error) => log.info("terminal peer broke", { error: error.message });

@@ -18,7 +18,8 @@ const made = () => {
 
 it("answers what every SDK reads", async () => {
   const answer = await must<{ id: string }>("/v1/vms", { method: "POST", key: world.account.key, body: {} });
-  expect(answer).toEqual({ id: expect.stringMatching(/^[a-z0-9]{20}$/), domains: [], consoleUrl: null, snapshotId: null });
+  const id = expect.stringMatching(/^[a-z0-9]{20}$/);
+  expect(answer).toEqual({ id, domains: [`${answer.id}.vm.localhost`], consoleUrl: null, snapshotId: null });
 });
 
 it("takes no body at all", async () => {
@@ -44,7 +45,8 @@ describe("what the SDKs and CLIs send and asks for nothing is accepted:", () => 
 describe("what cannot be honoured is refused by name:", () => {
   it.each([
     ["workdir", { workdir: "/srv" }],
-    ["ports", { ports: [{ port: 443, targetPort: 3000 }] }],
+    ["ports", { ports: [{ port: 80, targetPort: 3000 }] }],
+    ["ports", { ports: [{ port: 443, targetPort: 53, protocol: "udp" }] }],
     ["persistence", { persistence: { type: "ephemeral" } }],
     ["persistence", { persistence: "persistent" }],
     ["persistence", { persistence: { type: "ephemeral", deleteEvent: "OnSuspend" } }],

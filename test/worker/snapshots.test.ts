@@ -162,7 +162,14 @@ describe("forks", () => {
       key: owner.key,
       body: { count: 2 },
     });
-    expect(answer).toEqual({ vmId: source, forks: Array(2).fill({ id: expect.any(String), domains: [], consoleUrl: null }) });
+    expect(answer).toEqual({
+      vmId: source,
+      forks: Array(2).fill({
+        id: expect.any(String),
+        domains: [expect.stringMatching(/^[a-z0-9]{20}\.vm\.localhost$/)],
+        consoleUrl: null,
+      }),
+    });
     expect(lastCreate()).toMatchObject({ snapshotId: expect.any(String), resources: { cpu: 1 }, internet: true, users: [] });
     expect(await must("/v1/vms", owner)).toMatchObject({ totalCount: 3 });
     expect(await must("/v1/vms/snapshots", owner)).toMatchObject({ snapshots: [], deletedCount: 1 });

@@ -27,7 +27,7 @@ it("an API key stops, suspends, starts and deletes; its token sees each state, a
   });
   expect(await act("suspend")).toEqual({ id: vmId, vmInstanceId: vmId, snapshotLayerId: null });
   expect((await info()).state).toBe("suspended");
-  expect(await act("start", {})).toEqual({ id: vmId, domains: [], console_url: null });
+  expect(await act("start", {})).toEqual({ id: vmId, domains: [`${vmId}.vm.localhost`], console_url: null });
   expect((await info()).state).toBe("running");
   expect(await act("stop")).toEqual({ vmId, vmInstanceId: vmId });
   expect((await info()).state).toBe("stopped");

@@ -8,7 +8,7 @@ import type { Attempt } from "./attempt.ts";
 import type { Deed, Recording } from "./record.ts";
 
 /** What happens inside a VM all the time; the rest changes what there is or who may use it. */
-const IN_GUEST: ReadonlySet<Operation> = new Set(["read", "exec", "files", "terminal", "services", "ssh"]);
+const IN_GUEST: ReadonlySet<Operation> = new Set(["read", "exec", "files", "terminal", "services", "ssh", "http"]);
 
 /** What calling an endpoint is to the audit trail. */
 export function deedOf({ method, path, admission }: Endpoint): Deed {

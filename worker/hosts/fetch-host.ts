@@ -22,7 +22,10 @@ export interface HostCall {
   readonly body?: { readonly type: string; readonly content: string | Uint8Array<ArrayBuffer> | StreamedBody };
 }
 
-const HOST_UNAVAILABLE = failure("host-unavailable", "The machine that runs this VM cannot be reached. Try again in a moment.");
+export const HOST_UNAVAILABLE = failure(
+  "host-unavailable",
+  "The machine that runs this VM cannot be reached. Try again in a moment.",
+);
 
 /**
  * Sends a call to a host with its ticket and answers the host's response, whose body streams. Whatever keeps a host from
@@ -60,7 +63,8 @@ export function isStreamed(content: unknown): content is StreamedBody {
   return content instanceof ReadableStream;
 }
 
-async function readFailure(edge: Edge, response: Response): Promise<Failure> {
+/** A host's refusal, in its own words. */
+export async function readFailure(edge: Edge, response: Response): Promise<Failure> {
   const body = await readHostJson(edge, response);
   if (body.ok && isFailure(body.value)) return body.value;
   logEvent("host-answer-unreadable", { traceId: edge.traceId, status: response.status });

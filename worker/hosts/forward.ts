@@ -1,4 +1,4 @@
-import type { Verdict } from "../../durable-objects/contract.ts";
+import type { Placement, Verdict } from "../../durable-objects/contract.ts";
 import { failure, type Result, success } from "../../protocol/failures.ts";
 import { ACTED_AS_HEADER } from "../../protocol/headers.ts";
 import type { Edge } from "../edge.ts";
@@ -17,13 +17,21 @@ const NOT_ACCEPTED = failure("host-unavailable", "The machine that runs this VM 
  */
 export async function forward(edge: Edge, authority: Authority, call: HostCall): Promise<Result<Response>> {
   const isOnce = isStreamed(call.body?.content);
+  return forwardBy(edge, authority, isOnce, ({ hostUrl }, ticket) => fetchHost(edge, hostUrl, ticket, call));
+}
+
+/** One try to carry a call to a host with a ticket. */
+type Attempt = (placement: Placement, ticket: string) => Promise<Result<Response>>;
+
+/** The same for calls that go another way. `isOnce`: the call cannot be made twice. */
+export async function forwardBy(edge: Edge, authority: Authority, isOnce: boolean, attempt: Attempt): Promise<Result<Response>> {
   const known = isOnce ? await freshVerdict(edge, authority) : success(authority.verdict);
   if (!known.ok) return known;
-  const first = await send(edge, known.value, call);
+  const first = await send(edge, known.value, attempt);
   if (first.ok || !isStale(first.failure.kind)) return asCallerSees(edge, told(authority, first));
   const verdict = await authority.reread();
   if (!verdict.ok) return verdict;
-  return asCallerSees(edge, isOnce ? first : told(authority, await send(edge, verdict.value, call)));
+  return asCallerSees(edge, isOnce ? first : told(authority, await send(edge, verdict.value, attempt)));
 }
 
 /** Passes on whom the guest meant, where the host says it. */
@@ -38,11 +46,11 @@ async function freshVerdict(edge: Edge, { verdict, reread }: Authority): Promise
   return age <= edge.settings.STREAM_VERDICT_MAX_AGE_MS ? success(verdict) : reread();
 }
 
-async function send(edge: Edge, verdict: Verdict, call: HostCall): Promise<Result<Response>> {
+async function send(edge: Edge, verdict: Verdict, attempt: Attempt): Promise<Result<Response>> {
   const placement = await locate(edge, verdict);
   if (!placement.ok) return placement;
   const ticket = await edgeTicket(edge, verdict, placement.value);
-  return ticket.ok ? fetchHost(edge, placement.value.hostUrl, ticket.value, call) : ticket;
+  return ticket.ok ? attempt(placement.value, ticket.value) : ticket;
 }
 
 function isStale(kind: string): boolean {

@@ -26,7 +26,7 @@ export const begin: MiddlewareHandler<EdgeHono> = async (c, next) => {
   if (c.res.status === 101) return;
   c.res.headers.set(TRACE_HEADER, traceId);
   // Answers are one caller's own, and caches know only some of the headers that say who that is.
-  if (!c.res.headers.has("cache-control")) c.res.headers.set("cache-control", "no-store");
+  if (!c.var.isGuestAnswer && !c.res.headers.has("cache-control")) c.res.headers.set("cache-control", "no-store");
 };
 
 function settingsOf(env: EdgeEnv): Settings {

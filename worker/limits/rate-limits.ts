@@ -41,6 +41,13 @@ export async function limitPrincipal(edge: Edge, { routing, secretHash }: Creden
   return TOO_MANY;
 }
 
+/** Counts a visit to a VM's name by who comes, who shows no credential: one signed link, or one address. */
+export async function limitVisitor(edge: Edge, key: string): Promise<Result<null>> {
+  const { RATE_PRINCIPAL_PER_S: perSecond, RATE_PRINCIPAL_BURST: burst } = edge.settings;
+  const isAdmitted = await take(edge, principals, edge.env.PRINCIPAL_RATE_LIMITER, key, { perSecond, burst });
+  return isAdmitted ? success(null) : TOO_MANY;
+}
+
 /**
  * Counts a request that showed no live credential against its address, and answers it: with its own failure, or with
  * `rate-limited` once there were too many. Requests that do show one are not touched: they may share the address.

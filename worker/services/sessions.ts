@@ -2,6 +2,7 @@ import type { VerdictQuestion, VmRecord } from "../../durable-objects/contract.t
 import { type Result, success } from "../../protocol/failures.ts";
 import { isVmId } from "../../protocol/ids.ts";
 import { isLinuxUser } from "../../protocol/linux-user.ts";
+import { actsAsLinuxUser } from "../../protocol/operations.ts";
 import type { SessionCheckRequest } from "../../protocol/service-api.ts";
 import type { ServicePrincipal } from "../auth/service.ts";
 import type { Edge } from "../edge.ts";
@@ -19,7 +20,7 @@ export async function checkSession(
 ): Promise<Result<{ epoch: number }>> {
   const { vmId, linuxUser, operation } = session;
   if (!isVmId(vmId) || !isLinuxUser(linuxUser)) return VM_NOT_FOUND;
-  const holder = await recheck(edge, session, { vmId, operation, linuxUser });
+  const holder = await recheck(edge, session, { vmId, operation, linuxUser: actsAsLinuxUser(operation) ? linuxUser : null });
   if (!holder.ok) return holder;
   const { accountId, epoch } = holder.value;
   const vm = await ask(() => vmObject(edge.env, vmId).read(accountId));

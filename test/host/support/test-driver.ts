@@ -142,6 +142,11 @@ export class TestDriver implements Driver {
     machine.state = "stopped";
   }
 
+  /** Where the guest of a VM is. */
+  addressOf(vmId: string): string {
+    return this.#find(vmId).guest.address;
+  }
+
   /** Removes what the test left. */
   async destroy(): Promise<void> {
     for (const { guest } of this.#machines.values()) await guest.delete();

@@ -1,6 +1,6 @@
 import { createLocalJWKSet, type JSONWebKeySet } from "jose";
 import { FAILURES, type Failure, type FailureKind } from "../../../protocol/failures.ts";
-import { FILE_KIND_HEADER, JOB_STATE_HEADER } from "../../../protocol/headers.ts";
+import { FILE_KIND_HEADER, GUEST_ANSWER_HEADER, JOB_STATE_HEADER } from "../../../protocol/headers.ts";
 import type { ExecAnswer } from "../../../protocol/host-api.ts";
 import { checkTicket, hostAudience, type TicketClaims } from "../../../protocol/ticket.ts";
 
@@ -64,15 +64,33 @@ export function failed(kind: FailureKind, message: string, details?: Failure["de
   return Response.json(failure, { status: FAILURES[kind].v5[1] });
 }
 
+/** A guest's answer to a visitor, as its host passes it on. */
+export function guestSays(body: string | null, init: ResponseInit = {}): Response {
+  const headers = new Headers(init.headers);
+  headers.set(GUEST_ANSWER_HEADER, "1");
+  return new Response(body, { ...init, headers });
+}
+
 /** A host's answer about a job that runs, is done, or failed. */
 export const jobRuns = () => Response.json({}, { headers: { [JOB_STATE_HEADER]: "running" } });
 export const jobDone = (answer: ExecAnswer) => Response.json(answer, { headers: { [JOB_STATE_HEADER]: "done" } });
 export const jobFailed = (failure: Failure) => Response.json(failure, { headers: { [JOB_STATE_HEADER]: "failed" } });
 
 /** Routes whose next answer a test may choose. */
-const CHOSEN: ReadonlySet<string> = new Set(["exec", "files", "uploads", "jobs", "terminals", "services", "snapshots", "resize"]);
+const CHOSEN: ReadonlySet<string> = new Set([
+  "exec",
+  "files",
+  "uploads",
+  "jobs",
+  "terminals",
+  "services",
+  "snapshots",
+  "resize",
+  "http",
+]);
 
 function usual({ method, path: pathname, search }: ServedCall, action: string | undefined): Response {
+  if (action === "http") return guestSays("a page");
   if (action === "jobs") return jobDone({ stdout: "ran\n", stderr: "", statusCode: 0 });
   if (action === "exec") return Response.json({ stdout: "ran\n", stderr: "", statusCode: 0 });
   if (action === "files" && method !== "GET") return Response.json({});

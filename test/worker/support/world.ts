@@ -34,7 +34,8 @@ export function call(path: string, { method = "GET", key, token, linuxUser, head
   if (token !== undefined) sent.set("x-freestyle-identity-access-token", token);
   if (linuxUser !== undefined) sent.set("x-freestyle-vm-linux-user-id", linuxUser);
   const text = body === undefined || typeof body === "string" ? body : JSON.stringify(body);
-  return edge.fetch(new Request(new URL(path, ORIGIN), { method, headers: sent, ...(text === undefined ? {} : { body: text }) }));
+  const request = { method, headers: sent, redirect: "manual", ...(text === undefined ? {} : { body: text }) };
+  return edge.fetch(new Request(new URL(path, ORIGIN), request));
 }
 
 /** Sends a request that must succeed and answers its JSON. */

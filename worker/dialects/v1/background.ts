@@ -9,7 +9,7 @@ import { toCreated } from "./vms.ts";
 
 const RENDERINGS: Renderings = {
   exec: (result) => mapped(result, toExecAnswer),
-  create: async (_edge, vm) => success(toCreated(vm)),
+  create: async (edge, vm) => success(toCreated(edge, vm)),
   snapshot: toTaken,
 };
 

@@ -1,8 +1,8 @@
 import { z } from "zod";
 import type { VmSpec } from "../../../durable-objects/contract.ts";
 import { PLAIN_VM } from "../../../durable-objects/vm-spec.ts";
-import { asksForNothing } from "./create-fields.ts";
-import { HONOURED_FIELDS, type Layer, layer, mergeFiles } from "./create-layer.ts";
+import { asksForNothing, whyRefused } from "./create-fields.ts";
+import { HONOURED_FIELDS, type Layer, layer, mergeFiles, mergePorts } from "./create-layer.ts";
 
 /** How deep `spec.snapshot.snapshot…` may nest. */
 const MAX_LAYERS = 8;
@@ -26,7 +26,7 @@ export const createBody = z.record(z.string(), z.unknown()).transform((body, con
       if (HONOURED_FIELDS.includes(name)) continue;
       if (LAYERS.includes(name) && isRecord(value) && path.length < MAX_LAYERS) visit(value, [...path, name]);
       else if (!asksForNothing(name, value)) {
-        context.addIssue({ code: "custom", message: "is not offered here: leave it out", path: [...path, name] });
+        context.addIssue({ code: "custom", message: whyRefused(name), path: [...path, name] });
       }
     }
   };
@@ -53,6 +53,7 @@ function toSpec(layers: readonly Layer[]): VmSpec {
     idleTimeoutSeconds: first("idleTimeoutSeconds"),
     activityThresholdBytes: first("activityThresholdBytes"),
     snapshotId: first("snapshotId"),
+    ports: mergePorts(layers),
     autoDeleteSeconds: first("persistence")?.type === "ephemeral" ? 0 : null,
   };
 }

@@ -1,3 +1,7 @@
+import { NOT_OFFERED } from "../../services/honoured.ts";
+
+const NO_DOMAINS = "domain names of your own are not offered here: every VM has a name, and `ports` opens it to everybody";
+
 /** Whether a value of one member asks for something that a VM made without it does not have. */
 type Harmless = (value: unknown) => boolean;
 
@@ -21,7 +25,6 @@ export const UNHONOURED_FIELDS: Readonly<Record<string, Harmless>> = {
   git: isEmptyObject,
   gitRepos: isEmptyList,
   nics: isEmptyList,
-  ports: isEmptyList,
   readySignalTimeoutSeconds: anything,
   recreate: isFalse,
   skipCache: anything,
@@ -38,6 +41,11 @@ export const UNHONOURED_FIELDS: Readonly<Record<string, Harmless>> = {
 export function asksForNothing(name: string, value: unknown): boolean {
   if (value === null || value === undefined) return true;
   return Object.hasOwn(UNHONOURED_FIELDS, name) && (UNHONOURED_FIELDS[name]?.(value) ?? false);
+}
+
+/** What a refusal says after the name of a member. */
+export function whyRefused(name: string): string {
+  return name === "domains" ? NO_DOMAINS : NOT_OFFERED;
 }
 
 function isNothing(value: unknown): boolean {

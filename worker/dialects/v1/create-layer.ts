@@ -1,5 +1,13 @@
 import { type ZodType, z } from "zod";
-import { type GuestFile, guestFile, guestGroup, guestUser, machineResources } from "../../../protocol/host-api.ts";
+import {
+  type GuestFile,
+  guestFile,
+  guestGroup,
+  guestUser,
+  machineResources,
+  type PublicPort,
+  publicPort,
+} from "../../../protocol/host-api.ts";
 import { isSnapshotId } from "../../../protocol/ids.ts";
 import { encodeBase64 } from "../../http/base64.ts";
 import { HONOURED, type MachineWish, NOT_OFFERED } from "../../services/honoured.ts";
@@ -50,6 +58,9 @@ const persistence = z
   )
   .nullish();
 
+/** UDP cannot come in over HTTP. */
+const openPort = publicPort.extend({ protocol: z.literal("tcp", "is offered as tcp only").nullish() });
+
 /** What is honoured, wherever it stands: at the top, in `template`, in `spec`, or in a `snapshot` nested in either. */
 export const layer = z.object({
   name: z.string().max(256).nullish(),
@@ -62,6 +73,7 @@ export const layer = z.object({
   idleTimeoutSeconds: wish("idleTimeoutSeconds", z.int().positive()),
   activityThresholdBytes: wish("activityThresholdBytes", z.int().positive()),
   snapshotId: wish("snapshotId", z.string().refine(isSnapshotId, "must be a snapshot's id")),
+  ports: z.array(openPort).max(2).nullish(),
   persistence,
 });
 
@@ -77,6 +89,15 @@ export function mergeFiles(layers: readonly Layer[]): GuestFile[] {
     if (!files.has(file.path)) files.set(file.path, file);
   }
   return [...files.values()];
+}
+
+/** Of two layers that name one port the first decides. */
+export function mergePorts(layers: readonly Layer[]): PublicPort[] {
+  const ports = new Map<number, PublicPort>();
+  for (const { port, targetPort } of layers.flatMap((one) => one.ports ?? [])) {
+    if (!ports.has(port)) ports.set(port, { port, targetPort });
+  }
+  return [...ports.values()];
 }
 
 /** Every member of a user or group may be null, which means absent. */

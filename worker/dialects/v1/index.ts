@@ -1,4 +1,5 @@
 import type { Endpoint } from "../endpoint.ts";
+import { httpLinkEndpoint } from "../http-link.ts";
 import { backgroundEndpoints } from "./background.ts";
 import { execEndpoints } from "./exec.ts";
 import { fileEndpoints } from "./files.ts";
@@ -31,4 +32,5 @@ export const v1Endpoints: readonly Endpoint[] = [
   ...watchEndpoints,
   ...ptyEndpoints,
   ...whoamiEndpoints,
+  httpLinkEndpoint("v1"),
 ];

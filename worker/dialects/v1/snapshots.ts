@@ -10,6 +10,7 @@ import {
   removeSnapshot,
   takeSnapshotOrBackground,
 } from "../../services/snapshots.ts";
+import { domainsOf } from "../../vm-names/domains.ts";
 import { mappedUnlessPending } from "../background.ts";
 import { accountEndpoint, type Endpoint } from "../endpoint.ts";
 import { flagQuery } from "../paging.ts";
@@ -78,7 +79,7 @@ export const snapshotEndpoints: readonly Endpoint[] = [
     handle: async (edge, { accountId }, { path, body }) =>
       mapped(await forkVm(edge, accountId, path.vmId, body.count ?? 1), ({ vmId, forks }) => ({
         vmId,
-        forks: forks.map(({ id }) => ({ id, domains: [], consoleUrl: null })),
+        forks: forks.map(({ id }) => ({ id, domains: domainsOf(edge, id), consoleUrl: null })),
       })),
   }),
   accountEndpoint({

@@ -1,9 +1,11 @@
 import { z } from "zod";
 import type { VmChange, VmRecord, VmState } from "../../../durable-objects/contract.ts";
+import type { Edge } from "../../edge.ts";
 import { internetRule } from "../../services/firewall.ts";
 import { actAsOwner, createVmOrBackground, listVms, readVm, startVm } from "../../services/vms.ts";
 import { awaitExit } from "../../services/vms-await.ts";
 import { changeOnStart } from "../../services/vms-update.ts";
+import { domainsOf } from "../../vm-names/domains.ts";
 import { mappedUnlessPending } from "../background.ts";
 import { accountEndpoint, type Endpoint, vmEndpoint } from "../endpoint.ts";
 import { flagQuery, pageOf, pageQuery } from "../paging.ts";
@@ -56,9 +58,8 @@ export const vmEndpoints: readonly Endpoint[] = [
       snapshotId: z.string().nullable(),
     }),
     handle: async (edge, account, { body }) =>
-      mappedUnlessPending(
-        await createVmOrBackground(edge, account.accountId, { ...body, firewall: [internetRule(edge)] }),
-        toCreated,
+      mappedUnlessPending(await createVmOrBackground(edge, account.accountId, { ...body, firewall: [internetRule(edge)] }), (vm) =>
+        toCreated(edge, vm),
       ),
   }),
   accountEndpoint({
@@ -109,7 +110,7 @@ export const vmEndpoints: readonly Endpoint[] = [
     handle: async (edge, authority, { body }) => {
       const changed = await changeOnStart(edge, authority, toChange(body));
       if (!changed.ok) return changed;
-      return mapped(await startVm(edge, authority), ({ id }) => ({ id, domains: [], console_url: null }));
+      return mapped(await startVm(edge, authority), ({ id }) => ({ id, domains: domainsOf(edge, id), console_url: null }));
     },
   }),
   accountEndpoint({
@@ -186,6 +187,6 @@ function toRow(vm: VmRecord): z.output<typeof row> {
 }
 
 /** What create answers. */
-export function toCreated({ id, snapshotId }: VmRecord) {
-  return { id, domains: [], consoleUrl: null, snapshotId };
+export function toCreated(edge: Edge, { id, snapshotId }: VmRecord) {
+  return { id, domains: domainsOf(edge, id), consoleUrl: null, snapshotId };
 }

@@ -1,4 +1,5 @@
 import type { Endpoint } from "../endpoint.ts";
+import { httpLinkEndpoint } from "../http-link.ts";
 import { auditEndpoints } from "./audit.ts";
 import { backgroundEndpoints } from "./background.ts";
 import { execEndpoints } from "./exec.ts";
@@ -30,4 +31,5 @@ export const v5Endpoints: readonly Endpoint[] = [
   ...sshTicketEndpoints,
   ...sshSessionEndpoints,
   ...auditEndpoints,
+  httpLinkEndpoint("v5"),
 ];

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import type { SlugWish, VmChange, VmSpec } from "../../../durable-objects/contract.ts";
 import { MAX_METADATA_ENTRIES, MAX_METADATA_LENGTH, PLAIN_VM } from "../../../durable-objects/vm-spec.ts";
-import { guestGroup, guestUser } from "../../../protocol/host-api.ts";
+import { guestGroup, guestUser, publicPorts } from "../../../protocol/host-api.ts";
 import { isSnapshotId } from "../../../protocol/ids.ts";
 import { isSlug } from "../../../protocol/slug.ts";
 import type { Edge } from "../../edge.ts";
@@ -58,6 +58,8 @@ export const createVmBody = z
     /** Not in the SDK's types, which pass it through: as in 0.1. */
     users: z.array(guestUser).max(256).default([]),
     groups: z.array(guestGroup).max(256).default([]),
+    /** Nor these. */
+    ports: publicPorts.default([]),
     ...unhonoured,
     vpcs: none,
     networks: none,
@@ -80,6 +82,7 @@ export function toSpec(edge: Edge, body: z.output<typeof createVmBody>): VmSpec 
     users: body.users,
     groups: body.groups,
     snapshotId: body.snapshotId ?? null,
+    ports: body.ports,
     firewall: newRules(edge, body.firewall),
     slug: toWish(body.slug ?? "", body.reassignSlug),
   };
@@ -95,6 +98,7 @@ export const updateVmBody = z
     autoDeleteSeconds: autoDeleteSeconds.optional(),
     ttlSeconds: ttlSeconds.optional(),
     metadata: z.record(metadataText.min(1), metadataText).optional(),
+    ports: publicPorts.optional(),
     ...unhonoured,
   })
   .refine(({ reassignSlug, slug: wanted }) => !reassignSlug || (wanted ?? "") !== "", {
@@ -103,13 +107,14 @@ export const updateVmBody = z
   });
 
 export function toUpdate(body: z.output<typeof updateVmBody>): VmUpdate {
-  const { displayName, idleTimeoutSeconds, autoDeleteSeconds: autoDelete, ttlSeconds: ttl, metadata } = body;
+  const { displayName, idleTimeoutSeconds, autoDeleteSeconds: autoDelete, ttlSeconds: ttl, metadata, ports } = body;
   const change: VmChange = {
     ...(displayName === undefined ? {} : { name: displayName === "" ? null : displayName }),
     ...(idleTimeoutSeconds === undefined ? {} : { idleTimeoutSeconds: orNone(idleTimeoutSeconds) }),
     ...(autoDelete === undefined ? {} : { autoDeleteSeconds: orNone(autoDelete) }),
     ...(ttl === undefined ? {} : { ttlSeconds: orNone(ttl) }),
     ...(metadata === undefined ? {} : { metadata }),
+    ...(ports === undefined ? {} : { ports }),
   };
   return body.slug === undefined ? { change } : { change, slug: toWish(body.slug, body.reassignSlug) };
 }

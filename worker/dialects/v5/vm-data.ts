@@ -1,5 +1,6 @@
 import { z } from "zod";
 import type { ListedVm, VmState } from "../../../durable-objects/contract.ts";
+import { publicPort } from "../../../protocol/host-api.ts";
 import { isoTime } from "../translate.ts";
 
 /** States that 0.2 knows. */
@@ -41,6 +42,7 @@ export const vmData = z.object({
   ttlSeconds: seconds,
   automaticRestart: z.literal(false),
   metadata: z.record(z.string(), z.string()),
+  ports: z.array(publicPort),
   vpcs: z.array(z.never()),
   networks: z.array(z.never()),
   createdAt: z.string(),
@@ -61,6 +63,7 @@ export function toVmData(vm: ListedVm): z.output<typeof vmData> {
     ttlSeconds: vm.ttlSeconds,
     automaticRestart: false,
     metadata: vm.metadata,
+    ports: [...vm.ports],
     vpcs: [],
     networks: [],
     createdAt: isoTime(vm.createdAt),

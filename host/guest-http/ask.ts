@@ -1,0 +1,87 @@
+import { type Agent, type ClientRequest, request as httpRequest, type IncomingMessage } from "node:http";
+import type { Socket } from "node:net";
+
+/** One visitor's request, as the guest is asked. */
+export interface GuestQuestion {
+  readonly address: string;
+  readonly port: number;
+  readonly method: string;
+  readonly path: string;
+  /** In the form of `IncomingMessage.rawHeaders`. */
+  readonly headers: readonly string[];
+  /** Its body; null when it has none. */
+  readonly body: IncomingMessage | null;
+  /** Where a connection may be taken from; false: a new one for this request alone. */
+  readonly agent: Agent | false;
+  /** Ends the exchange, whatever its state. */
+  readonly end: AbortSignal;
+}
+
+export interface AskLimits {
+  /** Longest wait until the guest takes the connection, in milliseconds. */
+  readonly connectMs: number;
+  /** Longest wait for the head of the answer from then on, in milliseconds. */
+  readonly answerMs: number;
+  /** Longest silence of an exchange that is no WebSocket, in milliseconds. */
+  readonly idleMs: number;
+}
+
+export type GuestOutcome =
+  | { readonly kind: "answer"; readonly answer: IncomingMessage; readonly socket: Socket }
+  /** The guest switched protocols; `head` came right behind. */
+  | { readonly kind: "switched"; readonly answer: IncomingMessage; readonly socket: Socket; readonly head: Buffer }
+  /** Nobody took the connection: nothing of the request was read. */
+  | { readonly kind: "unreachable" }
+  /** The guest closed a connection that was kept from before, so that nobody knows whether it read the request. */
+  | { readonly kind: "stale" }
+  | { readonly kind: "timed-out" }
+  /** The connection broke before an answer came. */
+  | { readonly kind: "broken" };
+
+/** Asks a guest. The body is not touched before the guest has taken the connection. Never throws. */
+export function askGuest(question: GuestQuestion, limits: AskLimits): Promise<GuestOutcome> {
+  const { address, port, method, path, headers, body, agent, end } = question;
+  return new Promise((resolve) => {
+    let connected = false;
+    let timedOut = false;
+    const asked = httpRequest({ host: address, port, method, path, headers, agent });
+    const giveUp = () => {
+      timedOut = true;
+      asked.destroy();
+    };
+    const cut = () => asked.destroy();
+    end.addEventListener("abort", cut, { once: true });
+    asked.once("close", () => end.removeEventListener("abort", cut));
+    if (end.aborted) cut();
+    let timer = setTimeout(giveUp, limits.connectMs);
+    const settle = (outcome: GuestOutcome) => {
+      clearTimeout(timer);
+      resolve(outcome);
+    };
+    onConnect(asked, () => {
+      connected = true;
+      clearTimeout(timer);
+      timer = setTimeout(giveUp, limits.answerMs);
+      if (body === null) asked.end();
+      else body.pipe(asked);
+    });
+    asked.on("response", (answer) => {
+      asked.setTimeout(limits.idleMs, () => asked.destroy());
+      settle({ kind: "answer", answer, socket: answer.socket });
+    });
+    asked.on("upgrade", (answer, socket: Socket, head) => settle({ kind: "switched", answer, socket, head }));
+    // Stays after an answer came: its reader learns of the end by the answer's own events.
+    asked.on("error", () => {
+      if (!connected) settle({ kind: "unreachable" });
+      else if (timedOut) settle({ kind: "timed-out" });
+      else settle({ kind: asked.reusedSocket ? "stale" : "broken" });
+    });
+  });
+}
+
+function onConnect(asked: ClientRequest, act: () => void): void {
+  asked.once("socket", (socket) => {
+    if (socket.connecting) socket.once("connect", act);
+    else act();
+  });
+}
