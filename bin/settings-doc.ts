@@ -26,6 +26,7 @@ and the settings of the edge in it to the edge.
 | \`OPERATOR_KEY_SHA256\` | secret, required | SHA-256 (hex) of the operator's key, which makes accounts and service keys |
 | \`ISSUER\` | \`postern\` | \`iss\` of tickets; another for each deployment |
 | \`REGIONS\` | \`local\` | names of the regions, comma-separated; the first takes new VMs |
+| \`VM_DOMAIN\` | \`vm.localhost\` | VMs are reached over HTTP at \`<vm-id>[-<port>].<this domain>\` (vm-names.md); empty: not at all |
 | \`SSH_HOST\`, \`SSH_PORT\` | \`localhost\`, \`2222\` | where people reach the SSH ingress; shown in commands that the API prints |
 `;
 

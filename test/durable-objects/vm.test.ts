@@ -57,6 +57,7 @@ describe("a VM", () => {
       region: "local",
       hostId: host.id,
       hostUrl: scriptedHostUrl(),
+      ports: [],
     });
     expect(await indexed()).toEqual(["running"]);
     expect(await runDurableObjectAlarm(vm())).toBe(false);
