@@ -8,6 +8,7 @@ const USAGE = `postern <command>
   keys             make and revoke API keys, and what hosts and forwarders enrol with
   ssh              ssh into a VM, end to end (docs/ssh-end-to-end.md)
   ssh-proxy        the same as a ProxyCommand for ssh_config
+  editor-urls      what opens a VM in VS Code, Cursor and cmux (docs/clients.md)
   ssh-relay        a ProxyCommand that leads fixed host names to a gateway (docs/clients.md)
   host-keys        show and rotate the SSH forwarder's host keys
   help             this text
@@ -42,6 +43,10 @@ const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<voi
   "ssh-proxy": async (args) => {
     const { runSshProxy } = await import("./ssh/ssh-proxy.ts");
     await runSshProxy(args, process.env, { input: process.stdin, output: process.stdout });
+  },
+  "editor-urls": async (args) => {
+    const { runEditorUrls } = await import("./ssh/editor-urls.ts");
+    await runEditorUrls(args, process.env, (line) => process.stdout.write(`${line}\n`));
   },
   "ssh-relay": async (args) => {
     const { runSshRelay } = await import("./ssh/relay.ts");

@@ -7,7 +7,7 @@ import { CertificateOffer, keepRightGuesses } from "./ssh2-handshake.ts";
 
 /**
  * What the server says that it is (RFC 4253 section 4.2): what answers after the login is the VM's OpenSSH, and clients behave by
- * this name. See docs/decisions/0007-openssh-by-name.md.
+ * this name. See docs/decisions/0008-openssh-by-name.md.
  */
 export const SOFTWARE = "OpenSSH_9.2 Postern";
 

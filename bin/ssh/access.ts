@@ -50,6 +50,13 @@ export function parseDestination(text: string): Destination {
 const ticketAnswer = z.object({ ticket: z.string(), user: z.string(), host: z.string(), port: z.int() });
 export type TicketAnswer = z.infer<typeof ticketAnswer>;
 
+/** Where a VM's SSH is, from an API that lets this credential in. Throws `ApiRefusal`. */
+export async function requestSshAddress(access: Access, { vmId, linuxUser }: Destination): Promise<{ host: string; port: number }> {
+  const client = new ApiClient(access.apiUrl, access.credential);
+  const { host, port } = ticketAnswer.parse(await client.request("POST", `/v5/vms/${vmId}/ssh-ticket`, { linuxUser }));
+  return { host, port };
+}
+
 /** Asks for a ticket that only the holder of `publicKey` may use. Throws `ApiRefusal`. */
 export async function requestTicket(access: Access, { vmId, linuxUser }: Destination, publicKey: string): Promise<TicketAnswer> {
   const client = new ApiClient(access.apiUrl, access.credential);

@@ -25,7 +25,7 @@ export const REGION = "test-region";
 export const HOST_ID = "hosthosthosthost";
 const ISSUER = "https://edge.test";
 
-const clientTicketBody = z.object({ linuxUser: z.string().nullish(), publicKey: z.string() });
+const clientTicketBody = z.object({ linuxUser: z.string().nullish(), publicKey: z.string().nullish() });
 
 /** What a token may do at the fake edge. */
 export interface FakeToken {
@@ -211,13 +211,13 @@ export class FakeEdge {
   async #mintForClient(request: IncomingMessage, response: ServerResponse, vmId: string): Promise<void> {
     const row = this.#tokens.get((request.headers.authorization ?? "").replace(/^Bearer /, ""));
     const body = clientTicketBody.parse(JSON.parse(await text(request)));
-    const key = parseSshPublicKey(body.publicKey);
+    const key = body.publicKey == null ? undefined : parseSshPublicKey(body.publicKey);
     if (row === undefined || row.revoked || row.vmId !== vmId || key === null) {
       send(response, 401, { code: "INVALID_API_KEY", message: "The credential is not valid." });
       return;
     }
     const user = body.linuxUser ?? "root";
-    const ticket = await this.ticket(row, { user, cnf: { ssh: key.fingerprint } });
+    const ticket = await this.ticket(row, { user, ...(key === undefined ? {} : { cnf: { ssh: key.fingerprint } }) });
     const [host, port] = this.sshAddress.split(":");
     send(response, 200, { ticket, user: `${vmId}+${user}`, host, port: Number(port), expiresAt: "", command: "" });
   }
