@@ -93,14 +93,14 @@ test("unix sockets are forwarded both ways: the VM's socket leads to the client,
   }
 });
 
-test("one ControlMaster carries many sessions at once, and ends when told", async () => {
+test("one ControlMaster carries thirty sessions at once, and ends when told", async () => {
   const { ssh, root } = setting();
   const path = join(ssh.folder, "master");
   const master = ssh.sshInBackground(root, null, ["-M", "-S", path, "-N"]);
   try {
     await until("the master listens", DEADLINE_MS, () => (existsSync(path) ? true : undefined));
     const answers = await Promise.all(
-      Array.from({ length: 10 }, (_, index) => ssh.ssh(root, `echo ${index}; exit ${index}`, { flags: ["-S", path] })),
+      Array.from({ length: 30 }, (_, index) => ssh.ssh(root, `echo ${index}; exit ${index}`, { flags: ["-S", path] })),
     );
     expect(answers.map(({ code, stdout }) => [code, stdout.toString()])).toEqual(answers.map((_, index) => [index, `${index}\n`]));
     await run("ssh", [...ssh.options, "-S", path, "-O", "exit", ssh.target(root)]);
