@@ -17,6 +17,13 @@ const CPU_PERIOD_US = 100_000;
 /** Memory and swap together, in proportion to memory: what the engine gives a machine that it makes. */
 const SWAP_FACTOR = 2;
 
+/** Most of a guest's memory that files under /run take: systemd's own share. */
+const RUN_SHARE = 0.2;
+/**
+ * What a user's processes are limited to, in place of fewer: the kernel counts those of all guests together, so that one guest's
+ * could use up another's. The guest as a whole is limited by its cgroup. Linux has no more pids than this.
+ */
+const MOST_PIDS = 4_194_304;
 /** The container that never runs and is always mounted. */
 const ANCHOR = "postern-anchor";
 
@@ -131,6 +138,7 @@ export class Engine {
       const value = Math.min(wanted, own ?? wanted);
       return { Name: name, Soft: value, Hard: value };
     };
+    const runBytes = Math.floor((limits.memoryBytes ?? this.#settings.memoryBytes) * RUN_SHARE);
     // The library's types do not know CgroupnsMode.
     const hostConfig: Docker.HostConfig & { CgroupnsMode: string } = {
       NetworkMode: "none",
@@ -138,12 +146,12 @@ export class Engine {
       // Its own view of its own cgroup, in which systemd keeps its services apart.
       CgroupnsMode: "private",
       // systemd mounts these itself where they are missing, and may not.
-      Tmpfs: { "/run": "rw,nosuid,nodev,mode=755", "/run/lock": "rw,nosuid,nodev,noexec,mode=1777,size=5m" },
+      Tmpfs: { "/run": `rw,nosuid,nodev,mode=755,size=${runBytes}`, "/run/lock": "rw,nosuid,nodev,noexec,mode=1777,size=5m" },
       CapDrop: ["ALL"],
       CapAdd: CAPABILITIES,
       ...hostLimits(limits),
       PidsLimit: maxProcesses,
-      Ulimits: [ulimit("nofile", maxOpenFiles, this.#limits?.openFiles), ulimit("nproc", maxProcesses, this.#limits?.processes)],
+      Ulimits: [ulimit("nofile", maxOpenFiles, this.#limits?.openFiles), ulimit("nproc", MOST_PIDS, this.#limits?.processes)],
     };
     const options = {
       name: vmId,

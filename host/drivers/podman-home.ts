@@ -2,6 +2,7 @@ import { mkdir, readFile, realpath, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { agentTag } from "../network/addressing.ts";
 import type { ContainerSettings } from "./container-settings.ts";
+import { guestSeccomp } from "./seccomp.ts";
 
 /**
  * Where one host agent's podman keeps everything, so that two agents on a machine never meet. Disks are under the state
@@ -65,11 +66,14 @@ additionalimagestores = [${quoted(imageStore)}]
       stages: ["createContainer"],
     }),
   );
+  const seccomp = join(home.runDir, "seccomp.json");
+  await writeFile(seccomp, await guestSeccomp());
   // runc: the one runtime that takes hybrid cgroups too. File locks: podman's shared-memory ones are one set a machine.
   await writeFile(
     join(home.runDir, "containers.conf"),
     `[containers]
 no_hosts = true
+seccomp_profile = ${quoted(seccomp)}
 log_driver = "k8s-file"
 log_size_max = ${settings.guestLogBytes}
 default_sysctls = ["net.ipv4.ping_group_range=0 2147483647"]
@@ -105,5 +109,7 @@ export async function ownLimits(): Promise<OwnLimits | null> {
     const value = new RegExp(`^${name}\\s+\\S+\\s+(\\S+)`, "m").exec(limits)?.[1] ?? "unlimited";
     return value === "unlimited" ? Number.MAX_SAFE_INTEGER : Number(value);
   };
-  return { openFiles: hard("Max open files"), processes: hard("Max processes") };
+  // podman lowers its own limit, and with it the most that it can pass on, to as many processes as there are pids.
+  const pids = Number(await readFile("/proc/sys/kernel/pid_max", "utf8"));
+  return { openFiles: hard("Max open files"), processes: Math.min(hard("Max processes"), pids) };
 }

@@ -55,8 +55,9 @@ export function renderFirewall(state: FirewallState): string {
   const resolverAccept = resolvers.flatMap((match) =>
     ["udp", "tcp"].map((kind) => `${fromGuests} ${match} ${kind} dport 53 accept`),
   );
-  // Told at once, programs of an offline guest fail at once instead of waiting.
-  const offlineReject = "ip saddr @offline reject with icmpx type admin-prohibited";
+  // Told at once, a guest's programs fail at once instead of waiting.
+  const reject = "reject with icmpx type admin-prohibited";
+  const offlineReject = `ip saddr @offline ${reject}`;
   const offline = ports.filter((port) => !port.internet).map((port) => port.address);
   const elements = ports.length === 0 ? "" : `elements = { ${ports.map(portElement).join(", ")} }`;
   return `${renderRemoval(table)}
@@ -77,14 +78,14 @@ table inet ${table} {
     type filter hook input priority ${PRIORITY}; policy accept;
     ${fromGuests} ct state established,related accept
     ${[...metadataAccept, `${fromGuests} ${offlineReject}`, ...resolverAccept].join("\n    ")}
-    ${fromGuests} drop
+    ${fromGuests} ${reject}
   }
   chain forward {
     type filter hook forward priority ${PRIORITY}; policy accept;
-    ${fromGuests} oifname "${bridge}" drop
+    ${fromGuests} oifname "${bridge}" ${reject}
     ${fromGuests} ip saddr != ${network} drop
     ${fromGuests} ${offlineReject}
-    ${fromGuests} ip daddr 169.254.0.0/16 drop
+    ${fromGuests} ip daddr 169.254.0.0/16 ${reject}
     oifname "${bridge}" ct state established,related accept
     oifname "${bridge}" drop
   }
