@@ -1,38 +1,28 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { connect, createServer } from "node:net";
+import { createServer } from "node:net";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { run } from "../system/command.ts";
 import { until } from "../system/poll.ts";
+import { firstBytes, freePort } from "../system/ports.ts";
+import { throughSocks } from "../system/socks.ts";
 import { sshSetting } from "../system/ssh-fixture.ts";
 
 const setting = sshSetting();
 const DEADLINE_MS = 20_000;
 
-/** A port that nobody listens on now. */
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer().once("error", reject);
-    server.listen(0, "127.0.0.1", () => {
-      const address = server.address();
-      server.close(() => (typeof address === "object" && address !== null ? resolve(address.port) : reject(new Error("no port"))));
-    });
-  });
-}
-
-/** What the other side of a connection says first. */
-function firstBytes(port: number): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const socket = connect(port, "127.0.0.1");
-    socket.setTimeout(5_000, () => socket.destroy(new Error("the other side says nothing")));
-    socket.once("error", reject);
-    socket.once("close", () => reject(new Error("closed before a byte")));
-    socket.once("data", (data) => {
-      resolve(data.toString("latin1"));
-      socket.destroy();
-    });
-  });
-}
+/**
+ * A connection setup of the X protocol (little-endian, version 11.0) with `$cookie`, sent to `$DISPLAY` by bash alone. Prints the first
+ * byte of the answer; 1 means yes.
+ */
+const X_SETUP = String.raw`
+  number=$(echo $DISPLAY | sed 's/^.*:\([0-9]*\).*/\1/')
+  exec 3<>/dev/tcp/127.0.0.1/$((6000 + number))
+  printf 'l\0\013\0\0\0\022\0\020\0\0\0MIT-MAGIC-COOKIE-1\0\0' >&3
+  printf "$(echo $cookie | sed 's/../\\x&/g')" >&3
+  head -c 1 <&3 | od -An -tu1`;
 
 test("-L reaches a port of the VM that speaks first, as often as asked, and no byte is lost", async () => {
   const { ssh, root } = setting();
@@ -42,6 +32,34 @@ test("-L reaches a port of the VM that speaks first, as often as asked, and no b
     await until("the tunnel is open", DEADLINE_MS, () => firstBytes(port));
     const greetings = await Promise.all(Array.from({ length: 8 }, () => firstBytes(port)));
     for (const greeting of greetings) expect(greeting).toMatch(/^SSH-2\.0-OpenSSH/);
+  } finally {
+    await tunnel.kill();
+  }
+});
+
+test("the first bytes of a port that speaks first arrive on the first channel of a connection, fifty fresh times", async () => {
+  const { ssh, root } = setting();
+  const direct = () =>
+    run("ssh", [...ssh.options, "-o", "BatchMode=yes", "-W", "127.0.0.1:22", ssh.target(root)], { input: "x\n" });
+  for (let round = 0; round < 5; round += 1) {
+    const answers = await Promise.all(Array.from({ length: 10 }, direct));
+    for (const { stdout, stderr } of answers) expect(stdout.toString("latin1"), stderr).toMatch(/^SSH-2\.0-OpenSSH/);
+  }
+});
+
+test("-D reaches every port of the VM by name, and tells of one that nobody listens on", async () => {
+  const { ssh, root } = setting();
+  const port = await freePort();
+  const tunnel = ssh.sshInBackground(root, null, ["-N", "-D", String(port)]);
+  try {
+    await until("the proxy is open", DEADLINE_MS, async () => {
+      const socket = await throughSocks(port, "localhost", 22);
+      const greeting = await new Promise<Buffer>((resolve) => socket.once("data", resolve));
+      socket.destroy();
+      expect(greeting.toString("latin1")).toMatch(/^SSH-2\.0-OpenSSH/);
+      return true;
+    });
+    await expect(throughSocks(port, "localhost", 9)).rejects.toThrow();
   } finally {
     await tunnel.kill();
   }
@@ -73,6 +91,43 @@ test("-R lets the VM reach a port of the client", async () => {
     expect(stdout.toString()).toBe("hello from the client\n");
   } finally {
     server.close();
+  }
+});
+
+test("-R 0 takes a port that the VM chooses, tells the client, and leads there", async () => {
+  const { ssh, root, vm } = setting();
+  const server = createServer((socket) => socket.end("hello from the client\n"));
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const address = server.address();
+  const home = typeof address === "object" && address !== null ? address.port : expect.fail("no port");
+  const tunnel = ssh.sshInBackground(root, null, ["-N", "-R", `0:127.0.0.1:${home}`]);
+  try {
+    const chosen = await until("the port is told", DEADLINE_MS, () => /Allocated port (\d+)/.exec(tunnel.errors)?.[1]);
+    const heard = await vm.exec(`bash -c 'exec 3<>/dev/tcp/127.0.0.1/${chosen}; cat <&3'`);
+    expect(heard).toMatchObject({ stdout: "hello from the client\n" });
+  } finally {
+    await tunnel.kill();
+    server.close();
+  }
+});
+
+test("X11 programs of the VM reach the client's display, and only with the cookie", async () => {
+  const { ssh, root } = setting();
+  const display = spawn("Xvfb", ["-displayfd", "1", "-nolisten", "tcp", "-screen", "0", "64x64x8"], {
+    stdio: ["ignore", "pipe", "ignore"],
+  });
+  try {
+    const [number] = (await once(display.stdout, "data")) as [Buffer];
+    const env = { PATH: process.env.PATH, HOME: ssh.folder, DISPLAY: `:${number.toString().trim()}` };
+    const session = (script: string) =>
+      run("ssh", [...ssh.options, "-o", "BatchMode=yes", "-Y", ssh.target(root), script], { env });
+    const setUp = (cookie: string) => `cookie=${cookie}${X_SETUP}`;
+    const right = await session(setUp("$(xauth list $DISPLAY | awk '{print $3; exit}')"));
+    expect(right.stdout.toString().trim(), right.stderr).toBe("1");
+    const wrong = await session(setUp("00000000000000000000000000000000"));
+    expect(wrong.stdout.toString().trim()).toBe("");
+  } finally {
+    display.kill();
   }
 });
 
@@ -111,22 +166,19 @@ test("one ControlMaster carries thirty sessions at once, and ends when told", as
   }
 });
 
-test("an agent of the client answers in the VM, and only when forwarded", async () => {
+test("an agent of the client answers in the VM, twenty askers at once, and only when forwarded", async () => {
   const { ssh, root } = setting();
   const key = join(ssh.folder, "agent-key");
   await run("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-C", "agent test key", "-f", key]);
-  const inner = [
-    "ssh",
-    ...ssh.options,
-    "-o",
-    "BatchMode=yes",
-    "-o",
-    "IdentityAgent=SSH_AUTH_SOCK",
-    "-A",
-    ssh.target(root),
-    "ssh-add -L",
-  ];
-  const listed = await run("ssh-agent", ["sh", "-c", `ssh-add -q ${key} && exec "$@"`, "sh", ...inner]);
+  const options = [...ssh.options, "-o", "BatchMode=yes", "-o", "IdentityAgent=SSH_AUTH_SOCK", "-A"];
+  const withAgent = (command: string) =>
+    run("ssh-agent", ["sh", "-c", `ssh-add -q ${key} && exec "$@"`, "sh", "ssh", ...options, ssh.target(root), command]);
+  const listed = await withAgent("ssh-add -L");
   expect(listed.stdout.toString(), listed.stderr).toContain("agent test key");
+  // Each has a channel of its own, and each a signature made by the client's agent.
+  const signed = await withAgent(
+    "ssh-add -L >/tmp/key.pub; for n in $(seq 20); do { ssh-add -T /tmp/key.pub && echo signed; } & done; wait",
+  );
+  expect(signed.stdout.toString(), signed.stderr).toBe("signed\n".repeat(20));
   expect((await ssh.ssh(root, "echo socket=$SSH_AUTH_SOCK")).stdout.toString()).toBe("socket=\n");
 });

@@ -1,11 +1,15 @@
+import { randomBytes } from "node:crypto";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, expect, test } from "vitest";
-import { run } from "../system/command.ts";
-import { sha256OfFile, writeRandomFile } from "../system/hashes.ts";
+import { BackgroundCommand, run } from "../system/command.ts";
+import { sha256OfFile, writeRandomFile, writeSparseFile } from "../system/hashes.ts";
+import { until } from "../system/poll.ts";
 import { type SshSetting, sshSetting } from "../system/ssh-fixture.ts";
 
 const setting = sshSetting();
 const SIZE = 50 * 1024 * 1024;
+const GIBIBYTE = 1024 * 1024 * 1024;
 
 let upload: string;
 let hash: string;
@@ -56,6 +60,62 @@ test("rsync copies a folder there and back, and has nothing left to do the secon
   const back = join(ssh.folder, "rsync");
   expect(await run("rsync", ["-a", "-e", shell, `${ssh.target(root)}:/root/rsync/`, `${back}/`])).toMatchObject({ code: 0 });
   expect(await sha256OfFile(join(back, "upload"))).toBe(hash);
+});
+
+test("1 GiB by sftp, broken off in the middle on the way there and on the way back, goes on from there and arrives whole", async () => {
+  const { ssh, root, vm } = setting();
+  const [there, back] = [join(ssh.folder, "gigabyte"), join(ssh.folder, "gigabyte-back")];
+  await writeSparseFile(there, GIBIBYTE);
+  const batch = join(ssh.folder, "batch");
+  writeFileSync(batch, `put ${there} /root/gigabyte\n`);
+  const broken = new BackgroundCommand("sftp", [...ssh.options, "-q", "-b", batch, ssh.target(root)]);
+  try {
+    await until("a part is there", 30_000, async () => {
+      const size = Number((await vm.exec("stat -c %s /root/gigabyte")).stdout);
+      return size > 50_000_000 ? true : undefined;
+    });
+  } finally {
+    await broken.kill();
+  }
+  const put = await ssh.sftp(root, [`reput ${there} /root/gigabyte`]);
+  expect(put, put.stderr).toMatchObject({ code: 0 });
+  expect(await hashInVm(setting(), "/root/gigabyte")).toBe(await sha256OfFile(there));
+  await run("sh", ["-c", `head -c 800000000 ${there} >${back}`]);
+  const get = await ssh.sftp(root, [`reget /root/gigabyte ${back}`]);
+  expect(get, get.stderr).toMatchObject({ code: 0 });
+  expect(await sha256OfFile(back)).toBe(await sha256OfFile(there));
+  await vm.exec("rm /root/gigabyte");
+}, 120_000);
+
+test("new keys for every megabyte, asked for by the client in the middle of a transfer, lose no byte", async () => {
+  const { ssh, root } = setting();
+  const input = randomBytes(20_000_000);
+  const result = await ssh.ssh(root, "cat", { input, flags: ["-v", "-o", "RekeyLimit=1M"] });
+  expect(result.stderr.match(/SSH2_MSG_NEWKEYS received/g)?.length ?? 0).toBeGreaterThan(10);
+  expect(result.stdout.equals(input)).toBe(true);
+});
+
+test("git clones from the VM, pushes to it, and the clone is whole", async () => {
+  const { ssh, root, vm } = setting();
+  await vm.exec("git init -q --bare -b main /root/project.git");
+  const env = {
+    PATH: process.env.PATH,
+    HOME: ssh.folder,
+    GIT_SSH_COMMAND: `ssh ${ssh.options.join(" ")} -o BatchMode=yes`,
+    GIT_CONFIG_NOSYSTEM: "1",
+  };
+  const git = (...words: string[]) => run("git", ["-c", "user.name=a", "-c", "user.email=a@example.com", ...words], { env });
+  const [first, second] = [join(ssh.folder, "first"), join(ssh.folder, "second")];
+  const url = `ssh://${ssh.target(root)}/root/project.git`;
+  expect(await git("clone", "-q", url, first)).toMatchObject({ code: 0 });
+  await run("cp", [upload, join(first, "upload")]);
+  await git("-C", first, "checkout", "-q", "-B", "main");
+  await git("-C", first, "add", ".");
+  expect(await git("-C", first, "commit", "-q", "-m", "a file")).toMatchObject({ code: 0 });
+  expect(await git("-C", first, "push", "-q", "origin", "main")).toMatchObject({ code: 0 });
+  const cloned = await git("clone", "-q", url, second);
+  expect(cloned, cloned.stderr).toMatchObject({ code: 0 });
+  expect(await sha256OfFile(join(second, "upload"))).toBe(hash);
 });
 
 test("sftp acts with the Linux user's own rights", async () => {

@@ -1,5 +1,6 @@
 import { createHash, randomBytes } from "node:crypto";
 import { createReadStream, createWriteStream } from "node:fs";
+import { open } from "node:fs/promises";
 import { pipeline } from "node:stream/promises";
 
 const CHUNK_BYTES = 1024 * 1024;
@@ -16,4 +17,15 @@ export async function writeRandomFile(path: string, bytes: number): Promise<void
   await pipeline(function* () {
     for (let written = 0; written < bytes; written += CHUNK_BYTES) yield randomBytes(CHUNK_BYTES);
   }, createWriteStream(path));
+}
+
+/** Writes a file that is mostly holes, with random bytes here and there, so that none of it can go missing or move unnoticed. */
+export async function writeSparseFile(path: string, bytes: number): Promise<void> {
+  const file = await open(path, "w");
+  try {
+    await file.truncate(bytes);
+    for (let at = 0; at < bytes; at += 61 * CHUNK_BYTES) await file.write(randomBytes(4_096), 0, 4_096, at);
+  } finally {
+    await file.close();
+  }
 }
