@@ -1,5 +1,6 @@
 import type { Duplex } from "node:stream";
 import type { Failure } from "../protocol/failures.ts";
+import { pump } from "../service/pump.ts";
 import { parseSshPublicKey } from "../service/ssh-keys.ts";
 import type { AdmittedClaims } from "./admission.ts";
 import type { Connection, ConnectionOptions } from "./connection-options.ts";
@@ -81,13 +82,12 @@ export class EndToEndConnection implements Connection {
     tunnel.on("close", () => socket.end());
     socket.write(`${READY_KEYWORD} ${opened.value.hostKey}\n`);
     tunnel.write(opening.rest);
-    socket.on("data", (chunk: Buffer) => {
-      metrics.bytesUp += chunk.length;
+    pump(socket, tunnel, (bytes) => {
+      metrics.bytesUp += bytes;
     });
-    tunnel.on("data", (chunk: Buffer) => {
-      metrics.bytesDown += chunk.length;
+    pump(tunnel, socket, (bytes) => {
+      metrics.bytesDown += bytes;
     });
-    socket.pipe(tunnel).pipe(socket);
   }
 
   #begin(claims: AdmittedClaims): void {

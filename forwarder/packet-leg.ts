@@ -2,7 +2,7 @@ import { createRequire } from "node:module";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import ssh2 from "ssh2";
-import { free } from "./free.ts";
+import { free } from "../service/free.ts";
 import { Packet } from "./packet.ts";
 import { isConnectionMessage } from "./ssh-messages.ts";
 import { GcmSealer, type PrivateDecipher, replaceDecipher } from "./ssh2-gcm.ts";

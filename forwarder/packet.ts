@@ -1,4 +1,4 @@
-import { free } from "./free.ts";
+import { free } from "../service/free.ts";
 
 /**
  * One decrypted packet. Under AES-GCM its plaintext is kept as it came (padding length, payload, padding: RFC 4253 section

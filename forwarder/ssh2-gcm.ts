@@ -1,4 +1,4 @@
-import { free } from "./free.ts";
+import { free } from "../service/free.ts";
 import { type GcmKeys, GcmOpener, sealPacket } from "./gcm.ts";
 import type { Packet } from "./packet.ts";
 

@@ -1,4 +1,5 @@
 import type { Socket } from "node:net";
+import { pump } from "../service/pump.ts";
 
 export interface SpliceOptions {
   /** Aborts when the machine goes down. */
@@ -34,8 +35,8 @@ export function splice(left: Socket, right: Socket, { down, keepaliveMs }: Splic
     leg.on("close", onClose);
   }
   down.addEventListener("abort", cut, { once: true });
-  left.pipe(right);
-  right.pipe(left);
+  pump(left, right);
+  pump(right, left);
   // Either may have gone while the other was prepared: then its events are past.
   if (down.aborted || left.destroyed || right.destroyed) cut();
   if (open === 0) closed();

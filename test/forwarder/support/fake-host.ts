@@ -5,6 +5,7 @@ import { createLocalJWKSet } from "jose";
 import { FAILURES, type Failure } from "../../../protocol/failures.ts";
 import { HOST_KEY_HEADER, SSH_KEY_HEADER } from "../../../protocol/headers.ts";
 import { checkTicket, hostAudience } from "../../../protocol/ticket.ts";
+import { pump } from "../../../service/pump.ts";
 import { type FakeEdge, HOST_ID } from "./fake-edge.ts";
 import type { Sshd } from "./sshd.ts";
 
@@ -88,10 +89,9 @@ export class FakeHost {
       const named = this.hostKey === null ? "" : `${HOST_KEY_HEADER}: ${this.hostKey}\r\n`;
       client.write(`HTTP/1.1 200 Connection Established\r\n${named}\r\n`);
       server.write(head);
-      client.pipe(server);
-      server.pipe(client);
-      server.on("data", (chunk: Buffer) => {
-        this.bytesFromVm += chunk.length;
+      pump(client, server);
+      pump(server, client, (bytes) => {
+        this.bytesFromVm += bytes;
       });
     });
     client.on("close", () => server.destroy());
