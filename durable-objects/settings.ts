@@ -45,7 +45,7 @@ export const DEFAULT_SETTINGS = {
   VM_QUEUE_MAX: 8,
   /** How long a VM's object holds one question that waits for the VM to come to rest; whoever waits longer asks again. */
   VM_AWAIT_STEP_MS: 20_000,
-  /** How long a new ticket key is published before it signs; more than verifiers keep a key set (`keySetMaxAgeMs`). */
+  /** How long a new ticket key is published before it signs; more than verifiers keep a key set (`keySetKeepMs`). */
   KEY_PUBLISH_LEAD_MS: 180_000,
   /** Between two ticket keys. */
   KEY_ROTATION_MS: 7 * 24 * 3_600_000,

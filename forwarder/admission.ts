@@ -61,10 +61,11 @@ export class Admitter {
   async #byTicket({ login }: Caller, ticket: string): Promise<Result<Admission>> {
     const checked = await this.#options.verifier.verify(ticket);
     if (!checked.ok) return this.#refuse(checked.reason, TICKET_MESSAGES[checked.reason] ?? OTHER_TICKET);
-    const claims = admittedClaims(checked.claims, login);
+    const read = readClaims(checked.claims, login, "client");
+    if (!read.ok) return this.#refuse(read.reason, OTHER_TICKET);
     // A key-bound ticket in the hands of a password login has lost its key: whoever shows it may have stolen it.
-    if (claims === null || claims.azp !== "client" || claims.cnf !== undefined) return this.#refuse("mismatch", OTHER_TICKET);
-    return success({ ticket, claims, reused: false, renew: null });
+    if (read.claims.cnf !== undefined) return this.#refuse("confirmation", OTHER_TICKET);
+    return success({ ticket, claims: read.claims, reused: false, renew: null });
   }
 
   /**
@@ -74,10 +75,10 @@ export class Admitter {
   async admitEndToEnd(ticket: string, fingerprint: string): Promise<Result<Admission>> {
     const checked = await this.#options.verifier.verify(ticket);
     if (!checked.ok) return this.#refuse(checked.reason, TICKET_MESSAGES[checked.reason] ?? OTHER_TICKET);
-    const claims = admittedClaims(checked.claims, { vmId: checked.claims.vm, linuxUser: null });
-    if (claims?.azp !== "client") return this.#refuse("mismatch", OTHER_TICKET);
-    if (claims.cnf?.ssh !== fingerprint) return this.#refuse("confirmation", OTHER_TICKET);
-    return success({ ticket, claims, reused: false, renew: null });
+    const read = readClaims(checked.claims, { vmId: checked.claims.vm, linuxUser: null }, "client");
+    if (!read.ok) return this.#refuse(read.reason, OTHER_TICKET);
+    if (read.claims.cnf?.ssh !== fingerprint) return this.#refuse("confirmation", OTHER_TICKET);
+    return success({ ticket, claims: read.claims, reused: false, renew: null });
   }
 
   /** By a ticket of an earlier login if one is still good, else by one question to the edge, however many log in alike. */
@@ -116,9 +117,9 @@ export class Admitter {
       if (!fresh && isStale(checked.reason)) return this.#ask(caller, token, signal, true);
       return this.#refuse(checked.reason, UNAVAILABLE);
     }
-    const claims = admittedClaims(checked.claims, caller.login);
-    if (claims === null || claims.azp !== `forwarder:${forwarderId}`) return this.#refuse("mismatch", UNAVAILABLE);
-    const admission: Admission = { ticket: answer.value, claims, reused: false, renew: this.#renewal(caller, token) };
+    const read = readClaims(checked.claims, caller.login, `forwarder:${forwarderId}`);
+    if (!read.ok) return this.#refuse(read.reason, UNAVAILABLE);
+    const admission: Admission = { ticket: answer.value, claims: read.claims, reused: false, renew: this.#renewal(caller, token) };
     this.#kept.keep(name, admission);
     return success(admission);
   }
@@ -127,7 +128,7 @@ export class Admitter {
     return (signal) => this.#ask(caller, token, signal, true);
   }
 
-  #refuse(reason: TicketRefusal | "mismatch" | "confirmation", shown: Failure): { ok: false; failure: Failure } {
+  #refuse(reason: TicketRefusal | Mismatch, shown: Failure): { ok: false; failure: Failure } {
     this.#options.log.info("ticket refused", { reason });
     return { ok: false, failure: shown };
   }
@@ -135,11 +136,19 @@ export class Admitter {
 
 const MAX_TOKEN_LENGTH = 256;
 
-/** The claims, if the ticket is for SSH to the VM, and as the Linux user, that the login names. */
-function admittedClaims(claims: TicketClaims, login: Omit<Login, "token">): AdmittedClaims | null {
-  const { op, user } = claims;
-  if (op !== "ssh" || user === null || claims.vm !== login.vmId) return null;
-  return login.linuxUser === null || login.linuxUser === user ? { ...claims, op, user } : null;
+/** How a good ticket is not for what it was shown for; goes to the log only. */
+type Mismatch = "other-operation" | "other-vm" | "other-user" | "carrier" | "confirmation";
+
+type ReadClaims = { readonly ok: true; readonly claims: AdmittedClaims } | { readonly ok: false; readonly reason: Mismatch };
+
+/** The claims, if the ticket is for SSH to the VM, and as the Linux user, that the login names, in the hands of `carrier`. */
+function readClaims(claims: TicketClaims, login: Omit<Login, "token">, carrier: TicketClaims["azp"]): ReadClaims {
+  const { op, user, vm, azp } = claims;
+  if (op !== "ssh") return { ok: false, reason: "other-operation" };
+  if (vm !== login.vmId) return { ok: false, reason: "other-vm" };
+  if (user === null || (login.linuxUser !== null && login.linuxUser !== user)) return { ok: false, reason: "other-user" };
+  if (azp !== carrier) return { ok: false, reason: "carrier" };
+  return { ok: true, claims: { ...claims, op, user } };
 }
 
 function isStale(reason: TicketRefusal): boolean {

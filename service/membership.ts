@@ -1,23 +1,19 @@
-import { createRemoteJWKSet, type JWTVerifyGetKey } from "jose";
 import WebSocket from "ws";
 import type { Clock } from "../protocol/bytes.ts";
 import { FEED_PING, FEED_PONG, type FeedDownstream, type FeedUpstream, feedDownstream } from "../protocol/feed.ts";
 import type { Floor } from "../protocol/floors.ts";
 import { TicketVerifier, type VerifierLimits } from "../protocol/verifier.ts";
 import type { ServiceCredential } from "./credential.ts";
+import { KeySet, type KeySetTimes } from "./key-set.ts";
 import type { Log } from "./log.ts";
 
 /** Times of a membership, in milliseconds; settings of hosts and forwarders. */
-export interface MembershipTimes {
+export interface MembershipTimes extends KeySetTimes {
   /** Between heartbeats. Well under the verifier's `feedSilenceMs`, or a healthy feed looks silent. */
   readonly heartbeatMs: number;
   /** First wait before dialling again; doubles up to `redialMaxMs`. */
   readonly redialMinMs: number;
   readonly redialMaxMs: number;
-  /** Least time between two fetches of the key set for an unknown key id. */
-  readonly keySetCooldownMs: number;
-  /** How long a fetched key set is used before it is fetched again. Must stay under the edge's publish lead. */
-  readonly keySetMaxAgeMs: number;
   /** Longest wait for the socket to open, and then again for the welcome, before dialling anew. */
   readonly welcomeMs: number;
 }
@@ -27,8 +23,10 @@ export const DEFAULT_MEMBERSHIP_TIMES: MembershipTimes = {
   heartbeatMs: 1_500,
   redialMinMs: 100,
   redialMaxMs: 5_000,
-  keySetCooldownMs: 30_000,
   keySetMaxAgeMs: 60_000,
+  keySetKeepMs: 150_000,
+  keySetCooldownMs: 30_000,
+  keySetTimeoutMs: 5_000,
   welcomeMs: 10_000,
 };
 
@@ -90,6 +88,7 @@ export function joinRegion(options: MembershipOptions): Promise<Membership> {
 class FeedSocket {
   readonly #options: MembershipOptions;
   readonly #times: MembershipTimes;
+  readonly #keys: KeySet;
   readonly #joined: (membership: Membership) => void;
   readonly #refused: (error: JoinRefused) => void;
   #socket: WebSocket | null = null;
@@ -105,6 +104,7 @@ class FeedSocket {
   constructor(options: MembershipOptions, joined: (membership: Membership) => void, refused: (error: JoinRefused) => void) {
     this.#options = options;
     this.#times = options.times ?? DEFAULT_MEMBERSHIP_TIMES;
+    this.#keys = new KeySet(options.edgeUrl, this.#times, options.clock);
     this.#redialMs = this.#times.redialMinMs;
     this.#joined = joined;
     this.#refused = refused;
@@ -179,6 +179,7 @@ class FeedSocket {
       }
       this.#handle(message);
     }
+    this.#keys.keepFresh();
     // A heartbeat answered before the welcome proves nothing: floors raised during the break are not here yet.
     if (this.#welcomed) this.#verifier?.feedHeard();
   }
@@ -203,12 +204,12 @@ class FeedSocket {
 
   #welcome(message: Extract<FeedDownstream, { type: "welcome" }>): void {
     this.#redialMs = this.#times.redialMinMs;
-    const { clock, limits, edgeUrl, audience, onWelcome, log } = this.#options;
+    const { clock, limits, audience, onWelcome, log } = this.#options;
     const first = this.#verifier === null;
     const verifier =
       this.#verifier ??
       new TicketVerifier({
-        getKey: remoteKeySet(edgeUrl, this.#times),
+        getKey: this.#keys.getKey,
         issuer: message.issuer,
         audience: audience(message.region),
         clock,
@@ -270,11 +271,4 @@ function readMessage(text: string): FeedDownstream | null {
   } catch {
     return null;
   }
-}
-
-function remoteKeySet(edgeUrl: string, times: MembershipTimes): JWTVerifyGetKey {
-  return createRemoteJWKSet(new URL(`${edgeUrl}/.well-known/jwks.json`), {
-    cooldownDuration: times.keySetCooldownMs,
-    cacheMaxAge: times.keySetMaxAgeMs,
-  });
 }

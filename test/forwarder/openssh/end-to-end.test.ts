@@ -83,8 +83,8 @@ test("a ticket opens one connection only", async () => {
 test.each([
   ["a key that the ticket is not bound to", { cnf: { ssh: "SHA256:other" } }, "confirmation"],
   ["a ticket that is bound to no key", {}, "confirmation"],
-  ["a ticket for another operation", { op: "exec", cnf: { ssh: fingerprint } }, "mismatch"],
-  ["a ticket of the edge's own", { azp: "edge", cnf: { ssh: fingerprint } }, "mismatch"],
+  ["a ticket for another operation", { op: "exec", cnf: { ssh: fingerprint } }, "other-operation"],
+  ["a ticket of the edge's own", { azp: "edge", cnf: { ssh: fingerprint } }, "carrier"],
   ["a ticket for another region", { aud: ["forwarder:elsewhere"], cnf: { ssh: fingerprint } }, "audience"],
 ] satisfies [string, Partial<TicketClaims>, string][])(
   "%s is refused, with its reason in the log",

@@ -1,3 +1,4 @@
+import type { JWTHeaderParameters } from "jose";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { TicketClaims } from "../../../protocol/ticket.ts";
 import { DEFAULT_VERIFIER_LIMITS } from "../../../protocol/verifier.ts";
@@ -16,16 +17,35 @@ function show(ticket: string, user = world.vmId): Promise<Finished> {
   });
 }
 
-test("a ticket as the password logs in, and nobody is asked", async () => {
-  const result = await show(await world.edge.ticket(world.grant));
-  expect(result.stdout.toString()).toBe("root\n");
-  expect(world.edge.ticketRequests).toEqual([]);
+/** The forwarder has fetched the ticket keys, which it does by itself as soon as it has joined. */
+async function keysKnown(): Promise<void> {
+  await until("the keys were fetched", () => world.edge.requests > 0);
+}
+
+test("a ticket as the password logs in with no request to the edge at all, the first one too", async () => {
+  await keysKnown();
+  const before = world.edge.requests;
+  for (let login = 0; login < 3; login += 1) {
+    expect((await show(await world.edge.ticket(world.grant))).stdout.toString()).toBe("root\n");
+  }
+  expect(world.edge.requests).toBe(before);
 });
 
-test("a ticket logs in while the edge is down", async () => {
+test("a ticket logs in while the edge is down, even if nobody has logged in before", async () => {
   const ticket = await world.edge.ticket(world.grant);
-  expect((await show(await world.edge.ticket(world.grant))).code).toBe(0);
+  await keysKnown();
   await world.edge.stop();
+  expect((await show(ticket)).stdout.toString()).toBe("root\n");
+});
+
+test("a ticket that was minted before the edge went down is good although the keys would be fetched again by now", async () => {
+  await world.close();
+  world = await openWorld({ membershipTimes: { keySetMaxAgeMs: 200 } });
+  await keysKnown();
+  const ticket = await world.edge.ticket(world.grant);
+  await world.edge.stop();
+  const stopped = Date.now();
+  await until("the keys are old", () => Date.now() - stopped > 400);
   expect((await show(ticket)).stdout.toString()).toBe("root\n");
 });
 
@@ -35,6 +55,7 @@ test("a ticket logs in once", async () => {
   const again = await show(ticket);
   expect(again.code).toBe(255);
   expect(again.stderr).toContain("has been used already");
+  expect(refusals()).toEqual(["replayed"]);
   expect(world.host.tunnels).toHaveLength(1);
 });
 
@@ -46,33 +67,70 @@ test("a ticket's own Linux user is used when the login names none, and must matc
   expect(other.stderr).toContain("not accepted for this VM and Linux user");
 });
 
-const wrong: [string, (now: number) => Partial<TicketClaims>, string][] = [
-  ["another VM", () => ({ vm: "e".repeat(20) }), "not accepted"],
-  ["another operation", () => ({ op: "exec" }), "not accepted"],
-  ["no Linux user", () => ({ user: null }), "not accepted"],
-  ["another region's forwarders", () => ({ aud: ["host:hosthosthosthost", "forwarder:elsewhere"] }), "not accepted"],
-  ["hosts only", () => ({ aud: ["host:hosthosthosthost"] }), "not accepted"],
-  ["another issuer", () => ({ iss: "https://elsewhere.test" }), "not accepted"],
-  ["the edge's own use", () => ({ azp: "edge" }), "not accepted"],
-  ["a forwarder's use", () => ({ azp: "forwarder:aaaaaaaaaaaaaaaa" }), "not accepted"],
-  ["one key only", () => ({ cnf: { ssh: "SHA256:abc" } }), "not accepted"],
-  ["the past", (now) => ({ iat: now - 120, exp: now - 60, read_at: now - 120 }), "has expired"],
-  ["too long a life", (now) => ({ exp: now + 3600 }), "not accepted"],
+const wrong: [string, (now: number) => Partial<TicketClaims>, string, string][] = [
+  ["another VM", () => ({ vm: "e".repeat(20) }), "other-vm", "not accepted"],
+  ["another operation", () => ({ op: "exec" }), "other-operation", "not accepted"],
+  ["another Linux user", () => ({ user: "daemon" }), "other-user", "not accepted"],
+  ["no Linux user", () => ({ user: null }), "other-user", "not accepted"],
+  ["another region's forwarders", () => ({ aud: ["host:hosthosthosthost", "forwarder:elsewhere"] }), "audience", "not accepted"],
+  ["hosts only", () => ({ aud: ["host:hosthosthosthost"] }), "audience", "not accepted"],
+  ["another issuer", () => ({ iss: "https://elsewhere.test" }), "issuer", "not accepted"],
+  ["the edge's own use", () => ({ azp: "edge" }), "carrier", "not accepted"],
+  ["a forwarder's use", () => ({ azp: "forwarder:aaaaaaaaaaaaaaaa" }), "carrier", "not accepted"],
+  ["one key only", () => ({ cnf: { ssh: "SHA256:abc" } }), "confirmation", "not accepted"],
+  ["the past", (now) => ({ iat: now - 120, exp: now - 60, read_at: now - 120 }), "expired", "has expired"],
+  ["the future", (now) => ({ iat: now + 50, exp: now + 60 }), "not-yet-valid", "not accepted"],
+  ["too long a life", (now) => ({ exp: now + 3600 }), "lifetime", "not accepted"],
 ];
 
-test.each(wrong)("a ticket for %s is refused without a tunnel", async (_what, changes, text) => {
-  const result = await show(await world.edge.ticket(world.grant, changes(Math.floor(Date.now() / 1000))));
+test.each(wrong)("a ticket for %s is refused without a tunnel, and the log names why", async (_what, changes, reason, text) => {
+  const ticket = await world.edge.ticket(world.grant, changes(Math.floor(Date.now() / 1000)));
+  const result = await show(ticket, `${world.vmId}+root`);
   expect(result.code).toBe(255);
   expect(result.stderr).toContain(text);
+  expect(refusals()).toEqual([reason]);
   expect(world.host.tunnels).toEqual([]);
   expect(world.edge.ticketRequests).toEqual([]);
 });
+
+const TYPE = "postern-ticket+jwt";
+
+test.each<[string, JWTHeaderParameters, string]>([
+  ["another algorithm", { alg: "HS256", typ: TYPE, kid: "test-key" }, "algorithm"],
+  ["another type", { alg: "EdDSA", typ: "JWT", kid: "test-key" }, "type"],
+  ["no type", { alg: "EdDSA", kid: "test-key" }, "type"],
+  ["an unknown key", { alg: "EdDSA", typ: TYPE, kid: "other" }, "unknown-key"],
+])("a ticket with %s in its header is refused, and the log names why", async (_what, header, reason) => {
+  const result = await show(await world.edge.signedWithHeader(world.grant, header));
+  expect(result.code).toBe(255);
+  expect(result.stderr).toContain("not accepted");
+  expect(refusals()).toEqual([reason]);
+});
+
+test("a ticket of a key that was rotated out is refused once the new keys are fetched, and one of the new key is taken at once", async () => {
+  await world.close();
+  world = await openWorld({ membershipTimes: { keySetMaxAgeMs: 200, keySetCooldownMs: 0, keySetTimeoutMs: 100 } });
+  const ticket = await world.edge.ticket(world.grant);
+  expect((await show(await world.edge.ticket(world.grant))).code).toBe(0);
+  await world.edge.rotateKeys();
+  expect((await show(await world.edge.ticket(world.grant))).code).toBe(0);
+  expect((await show(ticket)).code).toBe(255);
+  expect(refusals()).toEqual(["unknown-key"]);
+});
+
+/** The reasons that the log gives for refused tickets. */
+function refusals(): string[] {
+  return world.log
+    .map((line) => JSON.parse(line) as { message: string; reason?: string })
+    .flatMap(({ message, reason }) => (message === "ticket refused" && reason !== undefined ? [reason] : []));
+}
 
 test("a ticket whose signature was changed is refused", async () => {
   const [header, , signature] = (await world.edge.ticket(world.grant)).split(".");
   const other = (await world.edge.ticket(world.grant, { user: "daemon" })).split(".")[1];
   const result = await show(`${header}.${other}.${signature}`);
   expect(result.code).toBe(255);
+  expect(refusals()).toEqual(["signature"]);
   expect(world.host.tunnels).toEqual([]);
 });
 

@@ -1,6 +1,6 @@
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { exportJWK, generateKeyPair } from "jose";
+import { decodeJwt, exportJWK, generateKeyPair, type JWTHeaderParameters, SignJWT } from "jose";
 import { type WebSocket, WebSocketServer } from "ws";
 import { z } from "zod";
 import { platformRandomBytes } from "../../../protocol/bytes.ts";
@@ -45,6 +45,8 @@ export class FakeEdge {
   readonly desk = new EnrolmentDesk(this.serviceKey, ISSUER, REGION);
   readonly ticketRequests: SshTicketRequest[] = [];
   sessionChecks = 0;
+  /** Every HTTP request, for tickets, checks, keys or anything else. */
+  requests = 0;
   /** The connections that forwarders have told of, by id. */
   readonly sshSessions = new Map<string, SshSession>();
   /** Account of every VM. */
@@ -66,6 +68,7 @@ export class FakeEdge {
   readonly #server = createServer((request, response) => void this.#answer(request, response));
   readonly #sockets = new WebSocketServer({ noServer: true });
   #keys: Awaited<ReturnType<typeof generateKeyPair>> | null = null;
+  #keyId = "test-key";
   url = "";
 
   async start(port = 0): Promise<void> {
@@ -143,12 +146,26 @@ export class FakeEdge {
       acct: this.account,
       ...changes,
     };
-    return signTicket(this.tamper(claims), this.#keys.privateKey, "test-key");
+    return signTicket(this.tamper(claims), this.#keys.privateKey, this.#keyId);
+  }
+
+  /** A token that the ticket key signed over a header of the caller's choice, claims as in a good ticket. */
+  async signedWithHeader(row: FakeToken, header: JWTHeaderParameters): Promise<string> {
+    if (this.#keys === null) throw new Error("not started");
+    const claims = decodeJwt(await this.ticket(row));
+    const key = header.alg === "HS256" ? Buffer.from(JSON.stringify(await this.jwks())) : this.#keys.privateKey;
+    return new SignJWT(claims).setProtectedHeader(header).sign(key);
+  }
+
+  /** Signs and publishes with another key from now on. */
+  async rotateKeys(): Promise<void> {
+    this.#keys = await generateKeyPair("EdDSA", { crv: "Ed25519", extractable: true });
+    this.#keyId = `${this.#keyId}-next`;
   }
 
   async jwks(): Promise<{ keys: object[] }> {
     if (this.#keys === null) throw new Error("not started");
-    return { keys: [{ ...(await exportJWK(this.#keys.publicKey)), kid: "test-key", alg: "EdDSA", use: "sig" }] };
+    return { keys: [{ ...(await exportJWK(this.#keys.publicKey)), kid: this.#keyId, alg: "EdDSA", use: "sig" }] };
   }
 
   #noteSessions(message: FeedUpstream): void {
@@ -171,6 +188,7 @@ export class FakeEdge {
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    this.requests += 1;
     if (request.url === "/.well-known/jwks.json") {
       send(response, 200, await this.jwks());
       return;

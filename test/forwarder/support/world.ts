@@ -8,7 +8,7 @@ import { type Clock, platformRandomBytes } from "../../../protocol/bytes.ts";
 import { newVmId } from "../../../protocol/ids.ts";
 import type { VerifierLimits } from "../../../protocol/verifier.ts";
 import { createLog } from "../../../service/log.ts";
-import { DEFAULT_MEMBERSHIP_TIMES } from "../../../service/membership.ts";
+import { DEFAULT_MEMBERSHIP_TIMES, type MembershipTimes } from "../../../service/membership.ts";
 import { type CommandOptions, type Finished, type Running, run, start } from "./command.ts";
 import { FakeEdge, type FakeToken } from "./fake-edge.ts";
 import { FakeHost } from "./fake-host.ts";
@@ -17,6 +17,7 @@ import { type Sshd, startSshd } from "./sshd.ts";
 export interface WorldOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly verifierLimits?: VerifierLimits;
+  readonly membershipTimes?: Partial<MembershipTimes>;
   /** Host keys and id; the same for every world without it. */
   readonly state?: ForwarderState;
   /** The forwarder's; by default the real one. */
@@ -150,7 +151,7 @@ export async function openWorld(options: WorldOptions = {}): Promise<World> {
     randomBytes: platformRandomBytes,
     random: Math.random,
     log: createLog((line) => log.push(line)),
-    membershipTimes: { ...DEFAULT_MEMBERSHIP_TIMES, heartbeatMs: 100, redialMaxMs: 200 },
+    membershipTimes: { ...DEFAULT_MEMBERSHIP_TIMES, heartbeatMs: 100, redialMaxMs: 200, ...options.membershipTimes },
     ...(options.verifierLimits === undefined ? {} : { verifierLimits: options.verifierLimits }),
   });
   edge.sshAddress = `127.0.0.1:${forwarder.port}`;
