@@ -2,11 +2,14 @@ import fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { json, startTestHost, type TestHost } from "./support/test-host.ts";
 
+/** One that nobody else on the machine writes files as: the test's guest shares most of its root with the machine. */
+const UID = 54_321;
+
 let host: TestHost;
 let vm: string;
 beforeAll(async () => {
   host = await startTestHost();
-  vm = await host.createVm({ users: [{ name: "developer" }] });
+  vm = await host.createVm({ users: [{ name: "developer", uid: UID }] });
 }, 60_000);
 afterAll(() => host.close());
 
@@ -83,7 +86,7 @@ test("a path arrives as it was sent, or is refused with a client's error and lea
 // Nothing is removed here: the test's guest shares most of its root with the machine that runs the test.
 test("however a path climbs, nothing that is not the user's is read, written or made", async () => {
   const rootsFiles =
-    "find / -xdev -newer /run/mark -user developer -not -path '/proc/*' -not -path '/home/developer*' | grep -v '^/tmp\\|^/var/tmp\\|^/dev' | wc -l";
+    "find / -xdev -newer /run/mark -user developer -not -path '/proc/*' -not -path '/home/developer*' | grep -v '^/tmp\\|^/var/tmp\\|^/dev'";
   await exec(`rm -rf ${ROOT}; mkdir ${ROOT}; chown developer ${ROOT}; chmod 700 /root; touch /root/kept /run/mark`);
   await fc.assert(
     fc.asyncProperty(climbingPath, fc.constantFrom("PUT", "GET", "POST"), async (path, method) => {
@@ -95,7 +98,7 @@ test("however a path climbs, nothing that is not the user's is read, written or 
     RUNS,
   );
   expect(await exec("ls /root/kept; head -c 4 /etc/shadow")).toBe("/root/kept\nroot");
-  expect(await exec(rootsFiles)).toBe("0\n");
+  expect(await exec(rootsFiles)).toBe("");
 }, 120_000);
 
 test("an upload in pieces treats the same paths the same", async () => {
