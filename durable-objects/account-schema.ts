@@ -1,5 +1,5 @@
 import { CREATIONS_TABLE } from "./creations.ts";
-import { OUTBOX_TABLE } from "./outbox.ts";
+import { OUTBOX_BY_SUBJECT, OUTBOX_TABLE } from "./outbox.ts";
 import { SLUGS_TABLE } from "./slugs.ts";
 import { SNAPSHOTS_TABLE } from "./snapshot-index.ts";
 
@@ -30,4 +30,7 @@ export const ACCOUNT_SCHEMA: readonly string[] = [
    ${SLUGS_TABLE}`,
   SNAPSHOTS_TABLE,
   CREATIONS_TABLE,
+  `ALTER TABLE account ADD COLUMN tenancy_epoch INTEGER NOT NULL DEFAULT 1;
+   ALTER TABLE account ADD COLUMN suspended_at INTEGER;
+   ${OUTBOX_BY_SUBJECT}`,
 ];

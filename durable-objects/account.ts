@@ -1,7 +1,7 @@
 import { failure, type Result, success } from "../protocol/failures.ts";
 import { newRowId } from "../protocol/ids.ts";
 import { CREDENTIAL_INVALID_MESSAGE, SNAPSHOT_NOT_FOUND_MESSAGE, VM_NOT_FOUND_MESSAGE } from "../protocol/messages.ts";
-import { accountSubject } from "../protocol/subjects.ts";
+import { accountSubject, tenantSubject } from "../protocol/subjects.ts";
 import { mintCredential } from "../protocol/tokens.ts";
 import { ACCOUNT_SCHEMA } from "./account-schema.ts";
 import type {
@@ -14,6 +14,7 @@ import type {
   SnapshotCounts,
   SnapshotFilter,
   SnapshotRecord,
+  Tenancy,
   TokenRow,
   VmCounts,
   VmRecord,
@@ -27,7 +28,7 @@ import { SnapshotIndex } from "./snapshot-index.ts";
 import { StoredObject } from "./stored-object.ts";
 import { VmIndex, type VmListQuery } from "./vm-index.ts";
 
-type AccountRow = { id: string; epoch: number };
+type AccountRow = { id: string; epoch: number; tenancy_epoch: number; suspended_at: number | null };
 type NewKey = { keyId: string; apiKey: string };
 
 /** An account: its API keys' hashes, its epoch, and the index of its VMs and identities. */
@@ -68,12 +69,14 @@ export class Account extends StoredObject implements AccountApi {
     // The hash of a secret of 120 bits: how long a look-up takes says nothing that helps to guess the secret.
     const [key] = this.sql.exec<{ id: string }>("SELECT id FROM keys WHERE hash = ? AND revoked_at IS NULL", secretHash).toArray();
     if (key === undefined) return failure("credential-invalid", CREDENTIAL_INVALID_MESSAGE);
+    if (account.suspended_at !== null) return suspended();
     return success({ accountId: account.id, keyId: key.id, epoch: account.epoch, readAt: this.clock() });
   }
 
   async recheck(keyId: string): Promise<Result<AccountStanding>> {
     const account = this.#account();
     if (account === null || !this.#isLiveKey(keyId)) return failure("credential-invalid", CREDENTIAL_INVALID_MESSAGE);
+    if (account.suspended_at !== null) return suspended();
     return success({ accountId: account.id, keyId, epoch: account.epoch, readAt: this.clock() });
   }
 
@@ -115,9 +118,36 @@ export class Account extends StoredObject implements AccountApi {
     return success({ keys, total: this.#counts.get("keys") });
   }
 
-  async epoch(): Promise<Result<{ epoch: number; readAt: number }>> {
+  async epoch(): Promise<Result<{ epoch: number; tenancyEpoch: number; readAt: number }>> {
     const account = this.#account();
-    return account === null ? noAccount() : success({ epoch: account.epoch, readAt: this.clock() });
+    if (account === null) return noAccount();
+    return success({ epoch: account.epoch, tenancyEpoch: account.tenancy_epoch, readAt: this.clock() });
+  }
+
+  async tenancy(): Promise<Result<Tenancy>> {
+    const account = this.#account();
+    if (account === null) return noAccount();
+    if (account.suspended_at !== null) return suspended();
+    return success({ accountId: account.id, epoch: account.tenancy_epoch, readAt: this.clock() });
+  }
+
+  async suspend(): Promise<Result<null>> {
+    const account = this.#account();
+    if (account === null) return noAccount();
+    if (account.suspended_at !== null) return success(null);
+    const now = this.clock();
+    this.ctx.storage.transactionSync(() => {
+      this.sql.exec("UPDATE account SET suspended_at = ?, tenancy_epoch = tenancy_epoch + 1", now);
+      this.#outbox.append({ sub: tenantSubject(account.id), epoch: account.tenancy_epoch + 1, at: now });
+    });
+    await this.#deliver();
+    return success(null);
+  }
+
+  async resume(): Promise<Result<null>> {
+    if (this.#account() === null) return noAccount();
+    this.sql.exec("UPDATE account SET suspended_at = NULL");
+    return success(null);
   }
 
   async addVm(vm: VmRecord, slug: SlugWish | null): Promise<Result<null>> {
@@ -257,7 +287,7 @@ export class Account extends StoredObject implements AccountApi {
 
   #account(): AccountRow | null {
     if (!this.schema.exists) return null;
-    return this.sql.exec<AccountRow>("SELECT id, epoch FROM account").toArray()[0] ?? null;
+    return this.sql.exec<AccountRow>("SELECT id, epoch, tenancy_epoch, suspended_at FROM account").toArray()[0] ?? null;
   }
 
   #isLiveKey(keyId: string): boolean {
@@ -277,6 +307,10 @@ export class Account extends StoredObject implements AccountApi {
 
 function noVm() {
   return failure("vm-not-found", VM_NOT_FOUND_MESSAGE);
+}
+
+function suspended() {
+  return failure("account-suspended", "This account is suspended. Ask whoever runs this service.");
 }
 
 function noAccount() {

@@ -177,7 +177,7 @@ export interface VmFilter {
   readonly search?: string | undefined;
 }
 
-/** Where a VM is, for whoever forwards to it. */
+/** Where a VM is and whose, for whoever forwards to it. */
 export interface Placement {
   readonly vmId: string;
   readonly accountId: string;
@@ -186,12 +186,23 @@ export interface Placement {
   readonly hostUrl: string;
   /** For requests to the VM's name: which port of the guest it leads to. */
   readonly ports: readonly PublicPort[];
+  /** Raised when the VM is deleted or moves to another account. */
+  readonly epoch: number;
+  readonly readAt: number;
 }
 
 /** What everybody may reach of a VM by its name, and on whose behalf. */
 export interface Exposure {
   readonly accountId: string;
   readonly ports: readonly PublicPort[];
+}
+
+/** That an account may use what it owns. */
+export interface Tenancy {
+  readonly accountId: string;
+  /** Raised when the account is suspended. */
+  readonly epoch: number;
+  readonly readAt: number;
 }
 
 /** Counts of an account's VMs by state, for list answers. */
@@ -208,8 +219,13 @@ export interface AccountApi extends CreationsApi {
   /** Narrowing: raises the account's epoch and delivers the floor before it answers. */
   revokeKey(keyId: string): Promise<Result<null>>;
   listKeys(page: Page): Promise<Result<{ keys: readonly TokenRow[]; total: number }>>;
-  /** The account's epoch now, for tickets of work that the account's own objects do on its behalf. */
-  epoch(): Promise<Result<{ epoch: number; readAt: number }>>;
+  /** The account's epochs now, for tickets of work that the account's own objects do on its behalf, suspended or not. */
+  epoch(): Promise<Result<{ epoch: number; tenancyEpoch: number; readAt: number }>>;
+  /** That the account may use what it owns; `account-suspended` when it may not. */
+  tenancy(): Promise<Result<Tenancy>>;
+  /** Narrowing: its keys and its identities' tokens are refused until it is resumed. Idempotent. */
+  suspend(): Promise<Result<null>>;
+  resume(): Promise<Result<null>>;
   /**
    * Takes a place under the account's VM quota, and the slug that the VM wants, or neither; called by the VM's own object.
    * Idempotent. A slug that another VM holds is a `conflict`.
@@ -281,6 +297,8 @@ export interface VmApi {
   placement(): Promise<Result<Placement>>;
   /** What is open to everybody; `vm-not-found` for a VM that is not there. */
   exposure(): Promise<Result<Exposure>>;
+  /** Narrowing for the account that has the VM: another account of the deployment has it from now on. */
+  transfer(toAccountId: string): Promise<Result<VmRecord>>;
   start(accountId: string): Promise<Result<VmRecord>>;
   stop(accountId: string): Promise<Result<VmRecord>>;
   suspend(accountId: string): Promise<Result<VmRecord>>;
@@ -295,6 +313,8 @@ export interface VmApi {
   firewall(accountId: string): Promise<Result<readonly FirewallRule[]>>;
   /** The record as soon as the VM neither runs nor starts, or after `VM_AWAIT_STEP_MS` whatever it is then. */
   untilAtRest(accountId: string): Promise<Result<VmRecord>>;
+  /** The VM's epoch, deleted or not; 0 for one that never was. */
+  epoch(): Promise<number>;
   /** The host says the machine changed its state. */
   observe(hostId: string, state: MachineState, at: number): Promise<void>;
 }

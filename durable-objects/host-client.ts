@@ -8,6 +8,8 @@ import type { Env } from "./env.ts";
 /** The VM that a call is about, and the host to ask. */
 export interface HostTarget {
   readonly vmId: string;
+  /** The VM's epoch; `ask`: its object knows. */
+  readonly vmEpoch: number | "ask";
   readonly accountId: string;
   readonly hostId: string;
   readonly hostUrl: string;
@@ -88,10 +90,10 @@ export class HostClient {
     }
   }
 
-  async #ticket({ vmId, accountId, hostId, hostUrl }: HostTarget, operation: Operation): Promise<string> {
+  async #ticket({ vmId, vmEpoch, accountId, hostId, hostUrl }: HostTarget, operation: Operation): Promise<string> {
     const standing = await this.#env.ACCOUNT.getByName(accountId).epoch();
     if (!standing.ok) throw new Error(`the VM's account answered ${standing.failure.kind}`);
-    const { epoch, readAt } = standing.value;
+    const { epoch, tenancyEpoch, readAt } = standing.value;
     const { ticket } = await mintTicket(
       this.#env,
       {
@@ -105,7 +107,15 @@ export class HostClient {
         readAt,
         expiresAt: null,
       },
-      { hostId, hostUrl, azp: "edge", now: this.#clock(), randomBytes: this.#randomBytes },
+      {
+        hostId,
+        hostUrl,
+        accountEpoch: tenancyEpoch,
+        vmEpoch: vmEpoch === "ask" ? await this.#env.VM.getByName(vmId).epoch() : vmEpoch,
+        azp: "edge",
+        now: this.#clock(),
+        randomBytes: this.#randomBytes,
+      },
     );
     return ticket;
   }

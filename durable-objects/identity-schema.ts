@@ -16,4 +16,6 @@ export const IDENTITY_SCHEMA: readonly string[] = [
    );
    CREATE INDEX grants_all ON grants (granted_at, vm_id);
    ${OUTBOX_TABLE}`,
+  `ALTER TABLE identity ADD COLUMN swept_at INTEGER NOT NULL DEFAULT 0;
+   CREATE INDEX tokens_expiring ON tokens (expires_at) WHERE expires_at IS NOT NULL AND revoked_at IS NULL;`,
 ];

@@ -21,6 +21,8 @@ type Row = {
   epoch: number;
   removed_at: number | null;
   listed: number;
+  /** Until when expired tokens have raised the epoch. */
+  swept_at: number;
 };
 
 type FindToken = (now: number) => TokenRow | null;
@@ -98,6 +100,7 @@ export class Identity extends StoredObject implements IdentityApi {
       this.#tokens.prune(now - this.settings.CREDENTIAL_KEEP_MS);
       this.#tokens.insert({ id, name: options.name, createdAt: now, expiresAt: options.expiresAt }, minted.secretHash);
     });
+    if (options.expiresAt !== null) await this.#rearm();
     return success({ id, token: minted.text });
   }
 
@@ -188,7 +191,13 @@ export class Identity extends StoredObject implements IdentityApi {
   }
 
   override async alarm(): Promise<void> {
-    if (this.#row() !== null) await this.#deliver();
+    const row = this.#row();
+    if (row === null) return;
+    const now = this.clock();
+    const due = this.#tokens.nextExpiry(row.swept_at);
+    // Nobody reads an expired token as live; the floor is for the sessions that began with it.
+    if (due !== null && due <= now) await this.#narrow(row, () => this.sql.exec("UPDATE identity SET swept_at = ?", now));
+    else await this.#deliver();
   }
 
   #decide(findToken: FindToken, question: VerdictQuestion): Result<Verdict> {
@@ -222,9 +231,16 @@ export class Identity extends StoredObject implements IdentityApi {
 
   async #deliver(): Promise<void> {
     await Promise.all([this.#outbox.deliver(), this.#leaveIndex()]);
+    await this.#rearm();
+  }
+
+  async #rearm(): Promise<void> {
+    const now = this.clock();
     const wait = this.#outbox.retryInMs() ?? (this.#mustLeaveIndex() === null ? null : this.settings.FLOOR_RETRY_MAX_MS);
-    if (wait === null) await this.ctx.storage.deleteAlarm();
-    else await this.ctx.storage.setAlarm(this.clock() + wait);
+    const expiry = this.#tokens.nextExpiry(this.#row()?.swept_at ?? 0);
+    const times = [wait === null ? null : now + wait, expiry === null ? null : Math.max(expiry, now)].filter((at) => at !== null);
+    if (times.length === 0) await this.ctx.storage.deleteAlarm();
+    else await this.ctx.storage.setAlarm(Math.min(...times));
   }
 
   #mustLeaveIndex(): Row | null {

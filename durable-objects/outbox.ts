@@ -14,9 +14,18 @@ export const OUTBOX_TABLE = `CREATE TABLE outbox (
   region TEXT PRIMARY KEY, sub TEXT NOT NULL, epoch INTEGER NOT NULL, at INTEGER NOT NULL, attempts INTEGER NOT NULL
 ) WITHOUT ROWID;`;
 
+/** The same for an object with more than one subject; takes the rows of the older table with it. */
+export const OUTBOX_BY_SUBJECT = `ALTER TABLE outbox RENAME TO outbox_of_one;
+CREATE TABLE outbox (
+  region TEXT NOT NULL, sub TEXT NOT NULL, epoch INTEGER NOT NULL, at INTEGER NOT NULL, attempts INTEGER NOT NULL,
+  PRIMARY KEY (region, sub)
+) WITHOUT ROWID;
+INSERT INTO outbox SELECT region, sub, epoch, at, attempts FROM outbox_of_one;
+DROP TABLE outbox_of_one;`;
+
 type Pending = { region: string; sub: string; epoch: number; at: number; attempts: number };
 
-/** Floors of one subject on their way to every region: at least once, until acknowledged. */
+/** Floors of an object's subjects on their way to every region: at least once, until acknowledged. */
 export class Outbox {
   readonly #storage: DurableObjectStorage;
   readonly #env: Env;
@@ -70,7 +79,7 @@ export class Outbox {
   }
 
   async #deliverOne(row: Pending): Promise<void> {
-    this.#storage.sql.exec("UPDATE outbox SET attempts = attempts + 1 WHERE region = ?", row.region);
+    this.#storage.sql.exec("UPDATE outbox SET attempts = attempts + 1 WHERE region = ? AND sub = ?", row.region, row.sub);
     try {
       const name = await regionObjectName(row.region);
       // A new stub for each attempt: a stub that has thrown may stay broken.
@@ -80,6 +89,6 @@ export class Outbox {
       console.warn(JSON.stringify({ message: "a floor was not delivered", region: row.region, error: String(error) }));
       return;
     }
-    this.#storage.sql.exec("DELETE FROM outbox WHERE region = ? AND epoch <= ?", row.region, row.epoch);
+    this.#storage.sql.exec("DELETE FROM outbox WHERE region = ? AND sub = ? AND epoch <= ?", row.region, row.sub, row.epoch);
   }
 }

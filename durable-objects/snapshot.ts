@@ -190,7 +190,7 @@ export class Snapshot extends StoredObject implements SnapshotApi {
   }
 
   #target({ sourceVmId: vmId, accountId, hostId, hostUrl }: SnapshotRow) {
-    return { vmId, accountId, hostId, hostUrl };
+    return { vmId, vmEpoch: "ask" as const, accountId, hostId, hostUrl };
   }
 
   #account({ accountId }: SnapshotRow) {

@@ -4,7 +4,7 @@ type Row = { id: string; name: string | null; created_at: number; expires_at: nu
 
 const LIVE = "revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?)";
 
-/** The access tokens of one identity. Expiry is a matter of reading: `now` decides, no sweep is needed for it. */
+/** The access tokens of one identity. Expiry is a matter of reading: `now` decides. */
 export class Tokens {
   readonly #sql: SqlStorage;
 
@@ -51,6 +51,13 @@ export class Tokens {
 
   revoke(tokenId: string, now: number): void {
     this.#sql.exec("UPDATE tokens SET revoked_at = ? WHERE id = ?", now, tokenId);
+  }
+
+  /** When the next token ends by itself after `after`, in milliseconds since 1970 UTC; null: none does. */
+  nextExpiry(after: number): number | null {
+    return this.#sql
+      .exec<{ at: number | null }>("SELECT MIN(expires_at) AS at FROM tokens WHERE revoked_at IS NULL AND expires_at > ?", after)
+      .one().at;
   }
 
   /** Drops rows that ended before `before`; they were kept only to be looked into. */

@@ -51,7 +51,7 @@ export class VmHost {
   }
 
   async #ask(row: VmRow, route: HostRoute): Promise<HostOutcome> {
-    const answer = await this.#client.call({ ...row, vmId: row.id }, route);
+    const answer = await this.#client.call({ ...row, vmId: row.id, vmEpoch: row.epoch }, route);
     if (!answer.ok) return answer;
     const status = machineStatus.safeParse(answer.value);
     return status.success ? success(status.data) : hostUnavailable("answered in a way that is not understood");

@@ -1,6 +1,7 @@
 import type { Clock } from "../protocol/bytes.ts";
 import type { MachineResources } from "../protocol/host-api.ts";
 import type { VmRecord, VmSpec, VmState, VmTraits } from "./contract.ts";
+import { OUTBOX_TABLE } from "./outbox.ts";
 import type { Schema } from "./schema.ts";
 import { type Intent, isResting, shownState } from "./vm-lifecycle.ts";
 import { readSpec, readTraits, traitsOf } from "./vm-spec.ts";
@@ -17,6 +18,10 @@ export const VM_SCHEMA: readonly string[] = [
    ALTER TABLE vm ADD COLUMN resources TEXT NOT NULL DEFAULT '{}';
    ALTER TABLE vm ADD COLUMN rested_at INTEGER;
    UPDATE vm SET traits = json_object('name', name);`,
+  `ALTER TABLE vm ADD COLUMN epoch INTEGER NOT NULL DEFAULT 1;
+   ALTER TABLE vm ADD COLUMN moving_to TEXT;
+   ALTER TABLE vm ADD COLUMN left_account TEXT;
+   ${OUTBOX_TABLE}`,
 ];
 
 /** `hostId` and `hostUrl` are empty until the VM is placed. */
@@ -43,6 +48,12 @@ export interface VmRow {
   readonly restedAt: number | null;
   /** How often the intent was tried again. */
   readonly attempts: number;
+  /** Raised with every change that takes the VM away from somebody. */
+  readonly epoch: number;
+  /** The account that the VM shall belong to; null: the one it has. */
+  readonly movingTo: string | null;
+  /** The account that had the VM and must still be told that it has it no longer. */
+  readonly leftAccount: string | null;
   /** The newest `updatedAt` that the account's index has; 0: it does not have the VM. */
   readonly notedAt: number;
 }
@@ -64,10 +75,28 @@ type Columns = {
   intent: string | null;
   attempts: number;
   noted_at: number;
+  epoch: number;
+  moving_to: string | null;
+  left_account: string | null;
 };
 
-type Change = Partial<
-  Pick<VmRow, "traits" | "resources" | "spec" | "hostId" | "hostUrl" | "state" | "observedAt" | "intent" | "attempts">
+export type VmRowChange = Partial<
+  Pick<
+    VmRow,
+    | "accountId"
+    | "traits"
+    | "resources"
+    | "spec"
+    | "hostId"
+    | "hostUrl"
+    | "state"
+    | "observedAt"
+    | "intent"
+    | "attempts"
+    | "epoch"
+    | "movingTo"
+    | "leftAccount"
+  >
 >;
 
 /** Reads and writes a VM's row; every read goes to storage. */
@@ -116,14 +145,14 @@ export class VmStore {
   }
 
   /** Changes the row. `updatedAt` always rises when what is shown changes, so that the index can order records. */
-  change(change: Change): VmRow {
+  change(change: VmRowChange): VmRow {
     const before = this.must();
     const after = { ...before, ...change };
     const isShown = JSON.stringify(record(before)) !== JSON.stringify(record(after));
     const now = this.#clock();
     this.#sql.exec(
       `UPDATE vm SET traits = ?, resources = ?, spec = ?, host_id = ?, host_url = ?, state = ?, observed_at = ?, intent = ?,
-         attempts = ?, rested_at = ?, updated_at = ?`,
+         attempts = ?, rested_at = ?, updated_at = ?, account_id = ?, epoch = ?, moving_to = ?, left_account = ?`,
       JSON.stringify(after.traits),
       JSON.stringify(after.resources),
       JSON.stringify(after.spec),
@@ -135,6 +164,10 @@ export class VmStore {
       after.attempts,
       isResting(after.state) ? (before.restedAt ?? now) : null,
       isShown ? Math.max(now, before.updatedAt + 1) : before.updatedAt,
+      after.accountId,
+      after.epoch,
+      after.movingTo,
+      after.leftAccount,
     );
     return this.must();
   }
@@ -193,5 +226,8 @@ function toRow(row: Columns): VmRow {
     intent: row.intent as Intent | null,
     attempts: row.attempts,
     notedAt: row.noted_at,
+    epoch: row.epoch,
+    movingTo: row.moving_to,
+    leftAccount: row.left_account,
   };
 }

@@ -3,10 +3,12 @@ import type { MachineState } from "../protocol/feed.ts";
 import type { MachineResources, MachineStatus } from "../protocol/host-api.ts";
 import { newRowId } from "../protocol/ids.ts";
 import { VM_NOT_FOUND_MESSAGE } from "../protocol/messages.ts";
+import { vmSubject } from "../protocol/subjects.ts";
 import type { Exposure, FirewallRule, Placement, VmApi, VmChange, VmRecord, VmSpec } from "./contract.ts";
 import type { Env } from "./env.ts";
 import { isUnsettled } from "./host-client.ts";
 import { OperationQueue } from "./operation-queue.ts";
+import { Outbox } from "./outbox.ts";
 import { RestWatch } from "./rest-watch.ts";
 import { readRegions } from "./settings.ts";
 import { StoredObject } from "./stored-object.ts";
@@ -15,7 +17,8 @@ import { type HostOutcome, VmHost } from "./vm-host.ts";
 import { type Command, isResting, stateAfter, stepFor } from "./vm-lifecycle.ts";
 import { VmNeighbours } from "./vm-neighbours.ts";
 import { changedTraits, differsInIdleness, MAX_METADATA_ENTRIES, refuseSizes } from "./vm-spec.ts";
-import { mustBeNoted, record, VM_SCHEMA, type VmRow, VmStore } from "./vm-store.ts";
+import { mustBeNoted, record, VM_SCHEMA, type VmRow, type VmRowChange, VmStore } from "./vm-store.ts";
+import { VmTransfer } from "./vm-transfer.ts";
 
 const UNANSWERED = "The VM's host has not answered an earlier request yet. Try again shortly.";
 
@@ -27,14 +30,23 @@ export class Vm extends StoredObject implements VmApi {
   readonly #store: VmStore;
   readonly #host: VmHost;
   readonly #neighbours: VmNeighbours;
-  readonly #queue = new OperationQueue<Command | "create" | "recover" | `update:${string}` | `resize:${string}`>();
+  readonly #queue = new OperationQueue<
+    Command | "create" | "recover" | `transfer:${string}` | `update:${string}` | `resize:${string}`
+  >();
   readonly #watch = new RestWatch();
+  readonly #outbox: Outbox;
+  readonly #transfer: VmTransfer;
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env, VM_SCHEMA);
     const clock = () => this.clock();
     this.#store = new VmStore(this.sql, this.schema, clock);
     this.#neighbours = new VmNeighbours(env);
+    this.#outbox = new Outbox(ctx.storage, env, this.settings, clock);
+    this.#transfer = new VmTransfer(this.#store, this.#neighbours, async (change) => {
+      this.#narrow(change);
+      await this.#outbox.deliver();
+    });
     this.#host = new VmHost(env, this.settings, clock, (length) => this.randomBytes(length));
   }
 
@@ -70,14 +82,34 @@ export class Vm extends StoredObject implements VmApi {
   async placement(): Promise<Result<Placement>> {
     const row = this.#visible(null);
     if (row === null || row.hostId === "" || row.intent === "delete") return notFound();
-    const { id, accountId, region, hostId, traits } = row;
-    const { ports } = traits;
-    return success({ vmId: id, accountId, region, hostId, hostUrl: await this.#neighbours.hostUrl(row), ports });
+    const readAt = this.clock();
+    const { id: vmId, accountId, region, hostId, epoch } = row;
+    const { ports } = row.traits;
+    const hostUrl = await this.#neighbours.hostUrl(row);
+    return success({ vmId, accountId, region, hostId, hostUrl, ports, epoch, readAt });
   }
 
   async exposure(): Promise<Result<Exposure>> {
     const row = this.#visible(null);
     return row === null ? notFound() : success({ accountId: row.accountId, ports: row.traits.ports });
+  }
+
+  async epoch(): Promise<number> {
+    return this.#store.read()?.epoch ?? 0;
+  }
+
+  async transfer(toAccountId: string): Promise<Result<VmRecord>> {
+    const row = this.#visible(null);
+    if (row === null) return notFound();
+    if (this.#queue.length >= this.settings.VM_QUEUE_MAX) return tooMany();
+    return this.#queue.run(`transfer:${newRowId(this.randomBytes)}`, async () => {
+      if (this.#store.must().accountId !== toAccountId) this.#store.change({ movingTo: toAccountId });
+      this.#setAlarm(this.settings.VM_RECOVERY_MS);
+      const moved = await this.#transfer.finish();
+      await this.#note();
+      this.#rearm();
+      return moved.ok ? success(record(this.#store.must())) : moved;
+    });
   }
 
   async start(accountId: string): Promise<Result<VmRecord>> {
@@ -149,6 +181,8 @@ export class Vm extends StoredObject implements VmApi {
   override async alarm(): Promise<void> {
     const row = this.#store.read();
     if (row === null) return;
+    await this.#outbox.deliver();
+    if (VmTransfer.isUnderWay(row)) await this.#queue.run(`transfer:${newRowId(this.randomBytes)}`, () => this.#transfer.finish());
     if (row.intent !== null) {
       // An operation of this very memory is still at it: not a crash. Look again later.
       if (this.#queue.length > 0) {
@@ -203,7 +237,8 @@ export class Vm extends StoredObject implements VmApi {
 
   /** A VM that did not come to be is deleted for everybody at once; its machine and place follow, by alarm if need be. */
   async #undoCreate(): Promise<void> {
-    await this.#finishDelete(this.#store.change({ state: "deleted", intent: "delete" }));
+    const row = this.#narrow({ state: "deleted", intent: "delete" });
+    await Promise.all([this.#finishDelete(row), this.#outbox.deliver()]);
   }
 
   async #perform(command: Command): Promise<Result<VmRecord>> {
@@ -218,12 +253,14 @@ export class Vm extends StoredObject implements VmApi {
     const step = stepFor(before.state, command);
     if (step.kind === "refuse") return { ok: false, failure: step.failure };
     if (step.kind === "settled") return success(record(before));
-    const row = this.#store.change({ intent: command, attempts: 0 });
-    this.#setAlarm(this.settings.VM_RECOVERY_MS);
     if (command === "delete") {
-      const deleted = await this.#finishDelete(row);
+      const condemned = this.#narrow({ intent: command, attempts: 0 });
+      const [deleted] = await Promise.all([this.#finishDelete(condemned), this.#outbox.deliver()]);
+      this.#rearm();
       return deleted.ok ? success(record(this.#store.must())) : deleted;
     }
+    const row = this.#store.change({ intent: command, attempts: 0 });
+    this.#setAlarm(this.settings.VM_RECOVERY_MS);
     const outcome = await this.#host.call(await this.#located(row), command);
     if (outcome.ok) return success(await this.#settle(row, outcome.value));
     // The host refused, or nobody knows: either way ask it how the machine is before anything is said about it.
@@ -336,6 +373,15 @@ export class Vm extends StoredObject implements VmApi {
     else this.#rearm();
   }
 
+  /** Takes the VM away from somebody: the change, the new epoch and its floor stand or fall together. */
+  #narrow(change: VmRowChange): VmRow {
+    return this.ctx.storage.transactionSync(() => {
+      const { id, epoch } = this.#store.must();
+      this.#outbox.append({ sub: vmSubject(id), epoch: epoch + 1, at: this.clock() });
+      return this.#store.change({ ...change, epoch: epoch + 1 });
+    });
+  }
+
   /** The row with the URL at which the host is reached now. */
   async #located(row: VmRow): Promise<VmRow> {
     const hostUrl = await this.#neighbours.hostUrl(row);
@@ -346,7 +392,9 @@ export class Vm extends StoredObject implements VmApi {
     const row = this.#store.must();
     const now = this.clock();
     const times: number[] = [];
-    if (row.intent !== null || mustBeNoted(row)) {
+    const floorDue = this.#outbox.retryInMs();
+    if (floorDue !== null) times.push(now + floorDue);
+    if (row.intent !== null || mustBeNoted(row) || VmTransfer.isUnderWay(row)) {
       times.push(now + Math.min(this.settings.VM_RECOVERY_MS * 2 ** Math.min(row.attempts, 20), this.settings.VM_RETRY_MAX_MS));
     }
     const due = row.intent === null ? deletionDueAt(row) : null;

@@ -8,6 +8,7 @@ export const FAILURES = {
   "credential-missing": { v1: ["UNAUTHORIZED_ERROR", 401], v5: ["MISSING_CREDENTIALS", 401] },
   "credential-invalid": { v1: ["UNAUTHORIZED_ERROR", 401], v5: ["INVALID_API_KEY", 401] },
   forbidden: { v1: ["FORBIDDEN", 403], v5: ["FORBIDDEN", 403] },
+  "account-suspended": { v1: ["FORBIDDEN", 403], v5: ["ACCOUNT_SUSPENDED", 403] },
   "linux-user-forbidden": { v1: ["VM_ACCESS_DENIED", 403], v5: ["FORBIDDEN", 403] },
   "bad-request": { v1: ["BAD_REQUEST", 400], v5: ["BAD_REQUEST", 400] },
   "payload-too-large": { v1: ["INVALID_REQUEST", 413], v5: ["PAYLOAD_TOO_LARGE", 413] },

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { isVmId } from "./ids.ts";
-import type { Subject } from "./subjects.ts";
+import { isPrincipal, isSubject, type Subject } from "./subjects.ts";
 
 /**
  * The feed: one WebSocket that a host or forwarder opens to its region's object at `GET /service/v1/feed` with an
@@ -10,8 +10,8 @@ import type { Subject } from "./subjects.ts";
 export const FEED_PING = "ping";
 export const FEED_PONG = "pong";
 
-const subject = z.custom<Subject>((value) => typeof value === "string" && /^(identity|account):[a-z2-7]{16}$/.test(value));
-const floor = z.object({ sub: subject, epoch: z.int().nonnegative(), at: z.number() });
+const principal = z.custom<Subject>(isPrincipal);
+const floor = z.object({ sub: z.custom<Subject>(isSubject), epoch: z.int().nonnegative(), at: z.number() });
 
 /** States of a VM as the host that runs it knows them. */
 export const MACHINE_STATES = ["starting", "running", "suspending", "suspended", "stopped", "missing"] as const;
@@ -44,7 +44,7 @@ const sshSession = z.object({
   id: z.string().regex(/^[a-z2-7]{16}$/),
   /** Id of the account that owns the VM. */
   account: z.string().max(32),
-  sub: subject,
+  sub: principal,
   vm: z.string().refine(isVmId),
   user: z.string().max(32),
   /** Id of the credential that logged in. */

@@ -35,6 +35,11 @@ export class FloorTable {
     return floor === undefined || epoch >= floor.epoch;
   }
 
+  /** The floor of a subject, if one is kept. */
+  get(sub: Subject): Floor | undefined {
+    return this.#floors.get(sub);
+  }
+
   /** Drops floors raised more than `keepMs` before `now`. */
   prune(now: number): void {
     for (const [sub, floor] of this.#floors) {

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { isServiceId, type ServiceId, servicePublicKey } from "./service-assertion.ts";
-import type { Subject } from "./subjects.ts";
+import { isPrincipal, type Subject } from "./subjects.ts";
 
 /**
  * How a host or forwarder gets a name of its own: `POST /service/v1/enrolments`, a join token or a service key as bearer. The
@@ -57,12 +57,16 @@ export const sessionCheckRequest = z.object({
   /** What the session does: an SSH login, a terminal's socket, a watch of files, or an HTTP exchange with a guest. */
   operation: z.enum(["ssh", "terminal", "files", "http"]).default("ssh"),
   /** `sub` of the session's ticket. */
-  subject: z.custom<Subject>((value) => typeof value === "string" && /^(identity|account):[a-z2-7]{16}$/.test(value)),
+  subject: z.custom<Subject>(isPrincipal),
   /** `cred` of the session's ticket: the access token or API key that logged in. */
   credentialId: z.string().max(64),
 });
 export type SessionCheckRequest = z.infer<typeof sessionCheckRequest>;
 
-/** The subject's epoch when it was asked. */
-export const sessionCheckAnswer = z.object({ epoch: z.int().nonnegative() });
+/** The epochs of everything that the session hangs on, when it was asked. */
+export const sessionCheckAnswer = z.object({
+  epoch: z.int().nonnegative(),
+  accountEpoch: z.int().nonnegative().default(0),
+  vmEpoch: z.int().nonnegative().default(0),
+});
 export type SessionCheckAnswer = z.infer<typeof sessionCheckAnswer>;

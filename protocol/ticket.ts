@@ -3,7 +3,7 @@ import { z } from "zod";
 import { isVmId } from "./ids.ts";
 import { IMAGE_USER, isLinuxUser } from "./linux-user.ts";
 import { mayActAsImageUser, OPERATIONS } from "./operations.ts";
-import type { Subject } from "./subjects.ts";
+import { isPrincipal, type Subject, tenantSubject, vmSubject } from "./subjects.ts";
 
 /** `typ` of a ticket (RFC 8725 section 3.11: explicit typing keeps other JWTs from passing as one). */
 export const TICKET_TYPE = "postern-ticket+jwt";
@@ -34,7 +34,7 @@ const claims = z.object({
   iss: z.string(),
   aud: z.array(z.string()).min(1),
   /** Whose verdict this is; floors are kept per subject. */
-  sub: z.custom<Subject>((value) => typeof value === "string" && /^(identity|account):[a-z2-7]{16}$/.test(value)),
+  sub: z.custom<Subject>(isPrincipal),
   jti: z.string().min(16).max(64),
   vm: z.string().refine(isVmId),
   /** Linux user to act as, `IMAGE_USER`, or `null` for operations on the machine itself. */
@@ -42,7 +42,10 @@ const claims = z.object({
   op: z.enum(OPERATIONS),
   /** The subject's epoch when its object was read. */
   epoch: z.int().nonnegative(),
-  /** When the subject's object was last read, seconds since 1970 UTC. */
+  /** Epochs of the owning account as a tenant and of the VM; absent: 0, which no floor of either admits. */
+  acct_epoch: z.int().nonnegative().optional(),
+  vm_epoch: z.int().nonnegative().optional(),
+  /** When what the ticket hangs on was read, the oldest of it, seconds since 1970 UTC. */
   read_at: z.int().nonnegative(),
   iat: z.int(),
   exp: z.int(),
@@ -66,6 +69,18 @@ const ticketClaims = claims.refine(({ user, op }) => user !== IMAGE_USER || mayA
 
 /** What a ticket says. Times in seconds since 1970 UTC. */
 export type TicketClaims = z.infer<typeof ticketClaims>;
+
+/** Everything that a ticket hangs on, each with the epoch at which it was read. */
+export function subjectsOf(
+  claims: Pick<TicketClaims, "sub" | "epoch" | "vm" | "vm_epoch" | "acct" | "acct_epoch">,
+): Map<Subject, number> {
+  const subjects = new Map<Subject, number>([
+    [claims.sub, claims.epoch],
+    [vmSubject(claims.vm), claims.vm_epoch ?? 0],
+  ]);
+  if (claims.acct !== undefined) subjects.set(tenantSubject(claims.acct), claims.acct_epoch ?? 0);
+  return subjects;
+}
 
 /** Signs claims as a compact JWS. `key` must be an Ed25519 private key; `kid` names it in the JWKS. */
 export async function signTicket(claims: TicketClaims, key: CryptoKey, kid: string): Promise<string> {

@@ -1,7 +1,7 @@
 import type { JWTVerifyGetKey } from "jose";
 import type { Clock } from "./bytes.ts";
 import { FloorTable } from "./floors.ts";
-import { type CheckedTicket, CLOCK_TOLERANCE_S, checkTicket } from "./ticket.ts";
+import { type CheckedTicket, CLOCK_TOLERANCE_S, checkTicket, subjectsOf } from "./ticket.ts";
 
 /** Limits of a verifier; every one is a setting of the host and the forwarder. */
 export interface VerifierLimits {
@@ -64,7 +64,9 @@ export class TicketVerifier {
     const checked = await checkTicket(ticket, { getKey: this.#getKey, issuer: this.#issuer, audience: this.#audience, now });
     if (!checked.ok) return checked;
     const { claims } = checked;
-    if (!this.floors.admits(claims.sub, claims.epoch)) return { ok: false, reason: "stale-epoch" };
+    for (const [subject, epoch] of subjectsOf(claims)) {
+      if (!this.floors.admits(subject, epoch)) return { ok: false, reason: "stale-epoch" };
+    }
     if (!this.isFeedFresh() && now / 1000 - claims.read_at > this.#limits.silentReadAgeS) {
       return { ok: false, reason: "stale-authority" };
     }

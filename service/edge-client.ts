@@ -1,5 +1,5 @@
 import { FAILURES, type Failure, failure, isFailure, type Result, success } from "../protocol/failures.ts";
-import { type SessionCheckRequest, sessionCheckAnswer } from "../protocol/service-api.ts";
+import { type SessionCheckAnswer, type SessionCheckRequest, sessionCheckAnswer } from "../protocol/service-api.ts";
 import type { ServiceCredential } from "./credential.ts";
 import type { Log } from "./log.ts";
 
@@ -32,12 +32,12 @@ export class EdgeClient {
     this.#options = options;
   }
 
-  /** The subject's epoch if a live session may go on. */
-  async checkSession(request: SessionCheckRequest, signal: AbortSignal): Promise<Result<number>> {
+  /** The epochs of what a live session hangs on, if it may go on. */
+  async checkSession(request: SessionCheckRequest, signal: AbortSignal): Promise<Result<SessionCheckAnswer>> {
     const answer = await this.post("session-checks", request, signal);
     if (!answer.ok) return answer;
     const read = sessionCheckAnswer.safeParse(answer.value);
-    return read.success ? success(read.data.epoch) : this.unusable("session-checks");
+    return read.success ? success(read.data) : this.unusable("session-checks");
   }
 
   /** Asks below `/service/v1` and answers the JSON of a success. `authority-unavailable` when nothing usable came back. */

@@ -1,20 +1,21 @@
 import type { Clock } from "../protocol/bytes.ts";
 import type { Result } from "../protocol/failures.ts";
 import type { Floor } from "../protocol/floors.ts";
-import type { SessionCheckRequest } from "../protocol/service-api.ts";
-import type { TicketClaims } from "../protocol/ticket.ts";
+import type { SessionCheckAnswer, SessionCheckRequest } from "../protocol/service-api.ts";
+import { type Subject, tenantSubject, vmSubject } from "../protocol/subjects.ts";
+import { subjectsOf, type TicketClaims } from "../protocol/ticket.ts";
 import type { TicketVerifier } from "../protocol/verifier.ts";
 import { isTransient } from "./edge-client.ts";
 import type { Log } from "./log.ts";
 
 /** Says whether a live session may go on. */
 export interface SessionChecker {
-  /** The subject's epoch if it may; a failure for which `isTransient` holds settles nothing. */
-  checkSession(request: SessionCheckRequest, signal: AbortSignal): Promise<Result<number>>;
+  /** The epochs of what it hangs on if it may; a failure for which `isTransient` holds settles nothing. */
+  checkSession(request: SessionCheckRequest, signal: AbortSignal): Promise<Result<SessionCheckAnswer>>;
 }
 
 /** What a session keeps of its ticket. */
-export type LiveClaims = Pick<TicketClaims, "sub" | "epoch" | "vm" | "cred"> & {
+export type LiveClaims = Pick<TicketClaims, "sub" | "epoch" | "vm" | "vm_epoch" | "acct" | "acct_epoch" | "cred"> & {
   readonly user: string;
   readonly op: SessionCheckRequest["operation"];
 };
@@ -43,21 +44,22 @@ export interface LiveSessionsOptions {
 
 interface Entry {
   readonly session: LiveSession;
-  /** The newest epoch at which the edge is known to have said yes. */
-  epoch: number;
-  /** The epoch that a floor asks for. */
-  required: number;
+  /** The newest epoch at which the edge is known to have said yes, for everything that the session hangs on. */
+  readonly known: Map<Subject, number>;
+  /** The epochs that floors ask for. */
+  readonly required: Map<Subject, number>;
   checking: boolean;
 }
 
 /**
- * Live sessions by subject. A floor above a session's epoch has it checked at once at the edge, and so does every
+ * Live sessions by what they hang on. A floor above a session's epoch has it checked at once at the edge, and so does every
  * `silentRecheckMs` of a silent feed, since a floor may then have been missed. A refused session ends; one under a floor
  * that cannot be checked by the deadline ends too. Only the ticket's claims are kept, no token.
  */
 export class LiveSessions {
   readonly #options: LiveSessionsOptions;
-  readonly #bySubject = new Map<string, Set<Entry>>();
+  readonly #live = new Set<Entry>();
+  readonly #bySubject = new Map<Subject, Set<Entry>>();
   readonly #closing = new AbortController();
   readonly #silence: NodeJS.Timeout;
 
@@ -68,21 +70,19 @@ export class LiveSessions {
 
   /** Registers a session; call the answer when it is gone. A floor that came in the meantime is caught here. */
   add(session: LiveSession): () => void {
-    const { sub, epoch } = session.claims;
-    const entry: Entry = { session, epoch, required: epoch, checking: false };
-    const entries = this.#bySubject.get(sub) ?? new Set();
-    this.#bySubject.set(sub, entries.add(entry));
-    const floor = this.#options.verifier.floors.list().find((known) => known.sub === sub);
-    if (floor !== undefined) this.#raise(entry, floor.epoch);
-    return () => {
-      entries.delete(entry);
-      if (entries.size === 0 && this.#bySubject.get(sub) === entries) this.#bySubject.delete(sub);
-    };
+    const entry: Entry = { session, known: subjectsOf(session.claims), required: new Map(), checking: false };
+    this.#live.add(entry);
+    for (const subject of entry.known.keys()) {
+      this.#bySubject.set(subject, (this.#bySubject.get(subject) ?? new Set()).add(entry));
+      const floor = this.#options.verifier.floors.get(subject);
+      if (floor !== undefined) this.#raise(entry, floor);
+    }
+    return () => this.#remove(entry);
   }
 
   /** A floor rose: its subject's older sessions are checked. */
   onFloor(floor: Floor): void {
-    for (const entry of this.#bySubject.get(floor.sub) ?? []) this.#raise(entry, floor.epoch);
+    for (const entry of this.#bySubject.get(floor.sub) ?? []) this.#raise(entry, floor);
   }
 
   close(): void {
@@ -90,16 +90,25 @@ export class LiveSessions {
     this.#closing.abort();
   }
 
-  #raise(entry: Entry, epoch: number): void {
-    entry.required = Math.max(entry.required, epoch);
-    if (entry.epoch < entry.required && !entry.checking) void this.#settle(entry);
+  #remove(entry: Entry): void {
+    this.#live.delete(entry);
+    for (const subject of entry.known.keys()) {
+      const entries = this.#bySubject.get(subject);
+      entries?.delete(entry);
+      if (entries?.size === 0) this.#bySubject.delete(subject);
+    }
+  }
+
+  #raise(entry: Entry, { sub, epoch }: Floor): void {
+    entry.required.set(sub, Math.max(entry.required.get(sub) ?? 0, epoch));
+    if (isBehind(entry) && !entry.checking) void this.#settle(entry);
   }
 
   async #settle(entry: Entry): Promise<void> {
     const { clock, times, log } = this.#options;
     const deadline = clock() + times.recheckDeadlineMs;
     entry.checking = true;
-    while (this.#isLive(entry) && entry.epoch < entry.required) {
+    while (this.#isLive(entry) && isBehind(entry)) {
       const left = deadline - clock();
       if (left <= 0) {
         log.warn("session cut: its access could not be confirmed", { vm: entry.session.claims.vm });
@@ -121,8 +130,8 @@ export class LiveSessions {
     );
     if (!this.#isLive(entry)) return true;
     if (answer.ok) {
-      entry.epoch = Math.max(entry.epoch, answer.value);
-      return entry.epoch >= entry.required;
+      noteAnswer(entry, answer.value);
+      return !isBehind(entry);
     }
     if (isTransient(answer.failure)) return false;
     this.#options.log.info("session cut: access was revoked", { vm, reason: answer.failure.kind });
@@ -132,15 +141,13 @@ export class LiveSessions {
 
   #checkWhenSilent(): void {
     if (this.#options.verifier.isFeedFresh()) return;
-    for (const entries of this.#bySubject.values()) {
-      for (const entry of entries) {
-        if (!entry.checking) void this.#check(entry, this.#options.times.silentRecheckMs);
-      }
+    for (const entry of this.#live) {
+      if (!entry.checking) void this.#check(entry, this.#options.times.silentRecheckMs);
     }
   }
 
   #isLive(entry: Entry): boolean {
-    return !this.#closing.signal.aborted && this.#bySubject.get(entry.session.claims.sub)?.has(entry) === true;
+    return !this.#closing.signal.aborted && this.#live.has(entry);
   }
 
   #pause(ms: number): Promise<void> {
@@ -155,4 +162,19 @@ export class LiveSessions {
       }
     });
   }
+}
+
+/** Whether a floor asks for more than the edge is known to have said yes at. */
+function isBehind({ known, required }: Entry): boolean {
+  return [...required].some(([subject, epoch]) => (known.get(subject) ?? 0) < epoch);
+}
+
+function noteAnswer({ session, known }: Entry, { epoch, accountEpoch, vmEpoch }: SessionCheckAnswer): void {
+  const { sub, vm, acct } = session.claims;
+  const answered: [Subject, number][] = [
+    [sub, epoch],
+    [vmSubject(vm), vmEpoch],
+  ];
+  if (acct !== undefined) answered.push([tenantSubject(acct), accountEpoch]);
+  for (const [subject, at] of answered) known.set(subject, Math.max(known.get(subject) ?? 0, at));
 }

@@ -1,6 +1,7 @@
 import type { Context } from "hono";
 import type { Env } from "../durable-objects/env.ts";
 import type { Clock, RandomBytes } from "../protocol/bytes.ts";
+import type { ServerTiming } from "./http/server-timing.ts";
 import type { RateLimiters } from "./limits/rate-limits.ts";
 import type { Settings, SettingVars } from "./settings.ts";
 
@@ -21,6 +22,8 @@ export interface Edge {
   readonly backgroundAfterS: number | null;
   /** The caller's name for what it wants made at most once; null: it gave none. */
   readonly idempotencyKey: string | null;
+  /** What the steps of this request take. */
+  readonly timing: ServerTiming;
   /** Lets work go on after the answer. */
   readonly waitUntil: (work: Promise<unknown>) => void;
 }

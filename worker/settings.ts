@@ -29,6 +29,16 @@ const edgeSettings = z.object({
   HOST_TIMEOUT_MS: positive(330_000),
   /** How long a file may take to stream to a host, in milliseconds. */
   UPLOAD_TIMEOUT_MS: positive(3_600_000),
+  /** Oldest verdict and placement, in milliseconds, that a request is forwarded with; verifiers keep floors for longer. */
+  VERDICT_MAX_AGE_MS: positive(60_000),
+  /** How long a refusal is repeated without its object being asked, in milliseconds; 0: never. */
+  REFUSAL_MAX_AGE_MS: zeroOrMore(2_000),
+  /** Verdicts that an isolate keeps, and as many placements; the ones used longest ago go first. */
+  VERDICT_CACHE_ENTRIES: positive(20_000),
+  /** Whether the isolates of one location share what they read, by the Cache API; 0: they do not. */
+  COLO_CACHE: zeroOrMore(1),
+  /** A ticket of the edge's own is used again for the same verdict until so long before its end, in milliseconds. */
+  TICKET_REUSE_MARGIN_MS: positive(15_000),
   /** Age, in milliseconds, beyond which a verdict is read again before a body is streamed, which can be done once only. */
   STREAM_VERDICT_MAX_AGE_MS: positive(1_000),
   /** The objects' longest page, which is also the size of a page when the caller names none. */
@@ -92,11 +102,17 @@ export const EDGE_SETTING_NAMES: readonly string[] = [
 /** Environment variables that change the settings; every one is optional. */
 export type SettingVars = { readonly [Name in keyof Settings]?: string };
 
+/** With a ticket's own life on top, this stays well under the time for which verifiers keep a floor. */
+const LONGEST_VERDICT_AGE_MS = 60_000;
+
 /** Reads the settings. Throws when one is malformed or they contradict each other: better no answers than wrong limits. */
 export function readSettings(vars: SettingVars): Settings {
   const settings = edgeSettings.parse(vars);
   if (settings.HOST_TIMEOUT_MS <= settings.EXEC_MAX_TIMEOUT_MS) {
     throw new Error("HOST_TIMEOUT_MS must exceed EXEC_MAX_TIMEOUT_MS");
+  }
+  if (settings.VERDICT_MAX_AGE_MS > LONGEST_VERDICT_AGE_MS) {
+    throw new Error(`VERDICT_MAX_AGE_MS is at most ${LONGEST_VERDICT_AGE_MS}: verifiers forget the floors of older verdicts`);
   }
   return settings;
 }

@@ -26,7 +26,8 @@ export interface EdgeConfigOptions {
 }
 
 /**
- * The workerd configuration (Cap'n Proto text) that serves the bundle `index.js` beside it as Cloudflare would: same
+ * The workerd configuration (Cap'n Proto text) that serves the bundle `index.js` and the cache `colo-cache.js` beside it as
+ * Cloudflare would: same
  * bindings, same compatibility date, both read from wrangler.toml. Source: workerd's `workerd.capnp`.
  */
 export function edgeConfig(options: EdgeConfigOptions): string {
@@ -46,6 +47,7 @@ export function edgeConfig(options: EdgeConfigOptions): string {
 const config :Workerd.Config = (
   services = [
     (name = "edge", worker = .edge),
+    (name = "colo-cache", worker = .coloCache),
     (name = "hosts", network = (allow = [${options.hostNetworks.map(text).join(", ")}])),
     (name = "storage", disk = (path = ${text(options.storage)}, writable = true)),
   ],
@@ -60,10 +62,16 @@ const edge :Workerd.Worker = (
     ${bindings.join(",\n    ")}
   ],
   globalOutbound = "hosts",
+  cacheApiOutbound = "colo-cache",
   durableObjectNamespaces = [
     ${namespaces.join(",\n    ")}
   ],
   durableObjectStorage = (localDisk = "storage"),
+);
+
+const coloCache :Workerd.Worker = (
+  modules = [(name = "colo-cache.js", esModule = embed "colo-cache.js")],
+  compatibilityDate = ${text(worker.compatibility_date)},
 );
 `;
 }

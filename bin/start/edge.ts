@@ -1,7 +1,7 @@
 import { writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
-import { buildEdge } from "../build-edge.ts";
+import { buildColoCache, buildEdge } from "../build-edge.ts";
 import { SupervisedChild } from "./child.ts";
 import { edgeConfig } from "./edge-config.ts";
 import type { Home } from "./home.ts";
@@ -20,7 +20,7 @@ export interface EdgeOptions {
 /** Bundles the Worker and serves it with workerd, Durable Objects on local disk. Resolves when it listens. */
 export async function startEdge(options: EdgeOptions): Promise<SupervisedChild> {
   const { home, address, port, secrets } = options;
-  await buildEdge(home.edgeBundle);
+  await Promise.all([buildEdge(home.edgeBundle), buildColoCache(home.edgeBundle)]);
   const config = edgeConfig({
     listen: `${address}:${port}`,
     storage: home.edgeStorage,

@@ -51,7 +51,7 @@ describe("a VM", () => {
     const { calls } = await seen(vmId);
     expect(calls.map((call) => call.op)).toEqual(["create"]);
     expect(JSON.parse(calls[0]?.body ?? "")).toMatchObject({ users: [{ name: "developer" }], groups: [] });
-    expect(must(await vm().placement())).toEqual({
+    expect(must(await vm().placement())).toMatchObject({
       vmId,
       accountId: account.id,
       region: "local",

@@ -1,12 +1,14 @@
 import { createLocalJWKSet } from "jose";
 import { afterEach, expect, test, vi } from "vitest";
 import { failure, type Result, success } from "../../protocol/failures.ts";
-import { identitySubject } from "../../protocol/subjects.ts";
+import { identitySubject, tenantSubject, vmSubject } from "../../protocol/subjects.ts";
 import { TicketVerifier } from "../../protocol/verifier.ts";
 import { type LiveSession, LiveSessions, type RecheckTimes, type SessionChecker } from "../../service/live-sessions.ts";
 import { createLog } from "../../service/log.ts";
 
 const SUBJECT = identitySubject("a".repeat(16));
+const ACCOUNT = "c".repeat(16);
+const VM = "v".repeat(20);
 const TIMES: RecheckTimes = { recheckDeadlineMs: 10_000, recheckRetryMs: 1_000, silentRecheckMs: 5_000 };
 
 afterEach(() => {
@@ -19,7 +21,7 @@ function open(answers: Result<number>[]): { sessions: LiveSessions; verifier: Ti
   const source: SessionChecker = {
     checkSession: () => {
       asked += 1;
-      return Promise.resolve(answers.shift() ?? failure("authority-unavailable", "down"));
+      return Promise.resolve(answerOf(answers.shift() ?? failure("authority-unavailable", "down")));
     },
   };
   const verifier = new TicketVerifier({
@@ -33,9 +35,13 @@ function open(answers: Result<number>[]): { sessions: LiveSessions; verifier: Ti
   return { sessions, verifier, asked: () => asked };
 }
 
+function answerOf(answer: Result<number>) {
+  return answer.ok ? success({ epoch: answer.value, accountEpoch: 3, vmEpoch: 4 }) : answer;
+}
+
 function session(epoch: number): LiveSession & { readonly ended: string[] } {
   const ended: string[] = [];
-  const claims = { sub: SUBJECT, epoch, vm: "v".repeat(20), cred: "c", user: "root", op: "ssh" } as const;
+  const claims = { sub: SUBJECT, epoch, vm: VM, acct: ACCOUNT, cred: "c", user: "root", op: "ssh" } as const;
   return { claims, end: (text) => ended.push(text), ended };
 }
 
@@ -116,5 +122,21 @@ test("a session that is gone is neither asked about nor ended", async () => {
   sessions.onFloor(floor(2));
   await vi.advanceTimersByTimeAsync(30_000);
   expect([asked(), live.ended]).toEqual([0, []]);
+  sessions.close();
+});
+
+test.each([
+  ["the account is suspended", tenantSubject(ACCOUNT), 3],
+  ["the VM is deleted or moves", vmSubject(VM), 4],
+] as const)("a session is checked when %s, and goes on if the edge says yes at that epoch", async (_what, sub, epoch) => {
+  const { sessions, asked } = open([success(1), failure("account-suspended", "suspended")]);
+  const live = session(1);
+  sessions.add(live);
+  sessions.onFloor({ sub, epoch, at: Date.now() });
+  await vi.advanceTimersByTimeAsync(0);
+  expect([asked(), live.ended]).toEqual([1, []]);
+  sessions.onFloor({ sub, epoch: epoch + 1, at: Date.now() });
+  await vi.advanceTimersByTimeAsync(0);
+  expect(live.ended).toEqual(["Your access to this VM was revoked."]);
   sessions.close();
 });

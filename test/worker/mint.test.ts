@@ -27,6 +27,8 @@ const verdict: Verdict = {
 const options: TicketOptions = {
   hostId: HOST,
   hostUrl: "http://127.0.0.1:1",
+  accountEpoch: 3,
+  vmEpoch: 4,
   azp: "edge",
   now: NOW,
   randomBytes: platformRandomBytes,
@@ -54,6 +56,8 @@ describe("a minted ticket", () => {
       user: "developer",
       op: "exec",
       epoch: 7,
+      acct_epoch: 3,
+      vm_epoch: 4,
       read_at: 1_899_999_998,
       iat: 1_900_000_000,
       exp: 1_900_000_060,

@@ -154,7 +154,11 @@ describe("POST /service/v1/session-checks", () => {
   });
 
   it("answers the epoch of a session that may go on", async () => {
-    expect(await (await checkOf(sessionOf(identity))).json()).toEqual({ epoch: expect.any(Number) });
+    expect(await (await checkOf(sessionOf(identity))).json()).toEqual({
+      epoch: expect.any(Number),
+      accountEpoch: expect.any(Number),
+      vmEpoch: expect.any(Number),
+    });
   });
 
   it("of an API key too", async () => {

@@ -19,7 +19,9 @@ export async function resolvePrincipal(edge: Edge, credential: Credential): Prom
     }
     case "access-token": {
       const standing = await ask(() => identityObject(edge.env, credential.routing).checkToken(credential.secretHash));
-      return standing.ok ? success({ kind: "identity", ...standing.value }) : standing;
+      if (!standing.ok) return standing;
+      const tenancy = await ask(() => accountObject(edge.env, standing.value.accountId).tenancy());
+      return tenancy.ok ? success({ kind: "identity", ...standing.value }) : tenancy;
     }
     case "service-key":
       return CREDENTIAL_INVALID;

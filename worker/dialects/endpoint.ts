@@ -5,7 +5,7 @@ import type { Operation } from "../../protocol/operations.ts";
 import type { AccountPrincipal, Principal } from "../auth/principal.ts";
 import type { Edge } from "../edge.ts";
 import type { HostCaller } from "../hosts/host-caller.ts";
-import type { Authority } from "../services/authorise.ts";
+import type { Authority, FreshAuthority } from "../services/authorise.ts";
 import type { Settings } from "../settings.ts";
 
 export type Method = "get" | "put" | "post" | "patch" | "delete";
@@ -50,8 +50,11 @@ export type Admission =
   | { readonly access: "account" }
   /** An API key or an access token. */
   | { readonly access: "principal" }
-  /** An API key of the VM's account, or an access token that was granted this operation on the VM `{vmId}`. */
-  | { readonly access: "vm"; readonly operation: Operation }
+  /**
+   * An API key of the VM's account, or an access token that was granted this operation on the VM `{vmId}`. Only what is
+   * forwarded may go by a cached verdict.
+   */
+  | { readonly access: "vm"; readonly operation: Operation; readonly isForwarded: boolean }
   /** The same for a WebSocket, and whoever shows a client's ticket for the operation. The answer is the host's upgrade. */
   | { readonly access: "vm-socket"; readonly operation: Operation };
 
@@ -85,12 +88,20 @@ export function principalEndpoint<Path extends string, Query = undefined, Body =
   return erase({ access: "principal" }, definition);
 }
 
-/** Declares an endpoint that does one operation on the VM that its path names as `{vmId}`. */
+/** Declares an endpoint that does one operation on the VM that its path names as `{vmId}`; the edge itself answers. */
 export function vmEndpoint<Path extends `${string}{vmId}${string}`, Query = undefined, Body = undefined>(
+  operation: Operation,
+  definition: Definition<FreshAuthority, Path, Query, Body>,
+): Endpoint {
+  return erase({ access: "vm", operation, isForwarded: false }, definition);
+}
+
+/** The same where the VM's host answers, who verifies the ticket: the verdict may come from a cache. */
+export function forwardedEndpoint<Path extends `${string}{vmId}${string}`, Query = undefined, Body = undefined>(
   operation: Operation,
   definition: Definition<Authority, Path, Query, Body>,
 ): Endpoint {
-  return erase({ access: "vm", operation }, definition);
+  return erase({ access: "vm", operation, isForwarded: true }, definition);
 }
 
 /** Declares a WebSocket to the host of the VM that its path names as `{vmId}`. */

@@ -16,7 +16,7 @@ import { check, readJson } from "../http/input.ts";
 import { readQuery } from "../http/query.ts";
 import { upgradeTo } from "../http/upgrade.ts";
 import { limitFailures, limitPrincipal } from "../limits/rate-limits.ts";
-import { type Authority, authorise } from "../services/authorise.ts";
+import { type Authority, authorise, authoriseForward } from "../services/authorise.ts";
 import { Pending } from "../services/background.ts";
 import { vmIdNamed } from "../services/vms-slugs.ts";
 import { pendingAnswer } from "./background.ts";
@@ -124,7 +124,8 @@ async function admit(
       if (!vmId.ok) return vmId;
       const { operation } = admission;
       const wanted = { vmId: vmId.value, operation, linuxUser, ...(unnamedUser === undefined ? {} : { unnamedUser }) };
-      const authorised = await authorise(edge, credential, wanted);
+      const mayBeKnown = admission.access === "vm-socket" || admission.isForwarded;
+      const authorised = await (mayBeKnown ? authoriseForward : authorise)(edge, credential, wanted);
       if (!authorised.ok) return authorised;
       const authority: Authority = { ...authorised.value, actedAs: (user) => noteLinuxUser(attempt, user) };
       noteVerdict(attempt, authority.verdict);

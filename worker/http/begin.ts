@@ -4,12 +4,14 @@ import { BACKGROUND_AFTER_HEADER, IDEMPOTENCY_KEY_HEADER, TRACE_HEADER } from ".
 import type { EdgeEnv, EdgeHono } from "../edge.ts";
 import { clientAddressOf } from "../limits/client-address.ts";
 import { readSettings, type Settings } from "../settings.ts";
+import { ServerTiming } from "./server-timing.ts";
 
 let known: { readonly env: EdgeEnv; readonly settings: Settings } | undefined;
 
 /** Begins a request: gives it a trace id, which every answer carries, and what services depend on. */
 export const begin: MiddlewareHandler<EdgeHono> = async (c, next) => {
   const traceId = toHex(platformRandomBytes(16));
+  const timing = new ServerTiming();
   c.set("edge", {
     env: c.env,
     settings: settingsOf(c.env),
@@ -19,12 +21,15 @@ export const begin: MiddlewareHandler<EdgeHono> = async (c, next) => {
     clientAddress: clientAddressOf(c.req.raw, c.env.CLIENT_ADDRESS_HEADER),
     backgroundAfterS: backgroundAfter(c.req.header(BACKGROUND_AFTER_HEADER)),
     idempotencyKey: c.req.header(IDEMPOTENCY_KEY_HEADER) ?? null,
+    timing,
     waitUntil: (work) => c.executionCtx.waitUntil(work),
   });
   await next();
   // The answer to an upgrade carries a socket and cannot be changed.
   if (c.res.status === 101) return;
   c.res.headers.set(TRACE_HEADER, traceId);
+  const steps = timing.header();
+  if (steps !== null && !c.var.isGuestAnswer) c.res.headers.set("server-timing", steps);
   // Answers are one caller's own, and caches know only some of the headers that say who that is.
   if (!c.var.isGuestAnswer && !c.res.headers.has("cache-control")) c.res.headers.set("cache-control", "no-store");
 };

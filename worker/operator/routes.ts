@@ -1,12 +1,23 @@
 import { Hono } from "hono";
 import { z } from "zod";
+import type { VmRecord } from "../../durable-objects/contract.ts";
+import type { Result } from "../../protocol/failures.ts";
 import { isVmId } from "../../protocol/ids.ts";
 import { recordOperator } from "../audit/record.ts";
 import { pageOf, pageQuery } from "../dialects/paging.ts";
-import type { EdgeHono } from "../edge.ts";
+import type { Edge, EdgeContext, EdgeHono } from "../edge.ts";
 import { requestLimits } from "../http/body.ts";
 import { check, readJson } from "../http/input.ts";
-import { createAccount, createApiKey, listApiKeys, revokeApiKey, rotateSigningKeys } from "../services/operator.ts";
+import {
+  createAccount,
+  createApiKey,
+  listApiKeys,
+  resumeAccount,
+  revokeApiKey,
+  rotateSigningKeys,
+  suspendAccount,
+  transferVm,
+} from "../services/operator.ts";
 import { registerVm, unregisterVm } from "../services/registration.ts";
 import { answer, done, withName } from "./answer.ts";
 import { mountRegionRoutes } from "./region-routes.ts";
@@ -22,6 +33,7 @@ const registrationBody = z.strictObject({
   hostId: z.string().max(32),
   name: z.string().max(128).nullable().default(null),
 });
+const transferBody = z.object({ accountId: z.string() });
 
 /** What the operator of the deployment does, by the operator's key. `docs/operator-api.md` describes it. */
 export function operatorRoutes(): Hono<EdgeHono> {
@@ -69,7 +81,29 @@ export function operatorRoutes(): Hono<EdgeHono> {
       return recordOperator(edge, `DELETE ${VMS}/{vmId}`, accountId, gone);
     }),
   );
+  routes.post("/accounts/:accountId/suspend", (c) => answer(c, (edge) => standing(edge, c, "suspend", suspendAccount)));
+  routes.post("/accounts/:accountId/resume", (c) => answer(c, (edge) => standing(edge, c, "resume", resumeAccount)));
+  routes.post("/vms/:vmId/transfer", (c) => answer(c, (edge) => transfer(edge, c)));
   mountRegionRoutes(routes);
   routes.post("/signing-keys/rotate", (c) => answer(c, (edge) => rotateSigningKeys(edge)));
   return routes;
+}
+
+/** Suspends or resumes an account, which its trail says. */
+async function standing(
+  edge: Edge,
+  c: EdgeContext,
+  word: string,
+  change: (edge: Edge, accountId: string) => Promise<Result<null>>,
+): Promise<Result<Record<string, never>>> {
+  const accountId = c.req.param("accountId") ?? "";
+  return recordOperator(edge, `POST /operator/v1/accounts/{accountId}/${word}`, accountId, await done(change(edge, accountId)));
+}
+
+async function transfer(edge: Edge, c: EdgeContext): Promise<Result<VmRecord>> {
+  const body = await readJson(c.req.raw, requestLimits(edge.settings), transferBody);
+  if (!body.ok) return body;
+  const { accountId } = body.value;
+  const moved = await transferVm(edge, c.req.param("vmId") ?? "", accountId);
+  return recordOperator(edge, "POST /operator/v1/vms/{vmId}/transfer", accountId, moved);
 }

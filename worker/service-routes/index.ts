@@ -5,6 +5,7 @@ import {
   type EnrolmentAnswer,
   enrolmentRequest,
   type ServiceKind,
+  type SessionCheckAnswer,
   type SshTicketAnswer,
   type SshTicketRequest,
   sessionCheckRequest,
@@ -100,7 +101,7 @@ async function decideLogin(
   return ticket.ok ? success({ ticket: ticket.value }) : ticket;
 }
 
-async function recheckSession(edge: Edge, asker: ServicePrincipal, request: Request): Promise<Result<{ epoch: number }>> {
+async function recheckSession(edge: Edge, asker: ServicePrincipal, request: Request): Promise<Result<SessionCheckAnswer>> {
   const session = await readJson(request, requestLimits(edge.settings), sessionCheckRequest);
   return session.ok ? checkSession(edge, asker, session.value) : session;
 }

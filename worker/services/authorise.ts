@@ -3,12 +3,12 @@ import { type Failure, failure, type Result, success } from "../../protocol/fail
 import { isVmId } from "../../protocol/ids.ts";
 import { DEFAULT_LINUX_USER, type IMAGE_USER, isLinuxUser } from "../../protocol/linux-user.ts";
 import { actsAsLinuxUser, isOpenToAccessTokens, type Operation } from "../../protocol/operations.ts";
-import { accountSubject } from "../../protocol/subjects.ts";
 import type { Credential } from "../../protocol/tokens.ts";
 import { resolveAccount, resolvePrincipal } from "../auth/resolve.ts";
 import type { Edge } from "../edge.ts";
 import { CREDENTIAL_INVALID, VM_NOT_FOUND } from "../masks.ts";
-import { ask, identityObject, vmObject } from "../objects.ts";
+import { accountObject, ask, identityObject, vmObject } from "../objects.ts";
+import { keyStanding, keyVerdict, tokenVerdict } from "./known.ts";
 
 /** What a caller wants to do, before anything about it is checked. */
 export interface VmRequest {
@@ -21,42 +21,88 @@ export interface VmRequest {
 }
 
 /**
- * A verdict, with the way to read it again after a verifier refused it as stale. For an API key the verdict says who
- * calls; that the VM is the account's is confirmed by the VM's object, which every use asks next with `accountId`.
+ * A verdict that may come from a cache, good for what is forwarded: a verifier stands behind it. For an API key it says who
+ * calls; that the VM is the account's is confirmed by the VM's placement.
  */
 export interface Authority {
   readonly verdict: Verdict;
+  /** Reads it again from its object, after a verifier refused it as stale. */
   reread(): Promise<Result<Verdict>>;
   /** Told whom the guest meant by `IMAGE_USER`, once the host has said so. */
   readonly actedAs?: (linuxUser: string) => void;
 }
 
+/** A verdict that was read from its object for this request: what the edge answers itself needs one. */
+export interface FreshAuthority extends Authority {
+  readonly isFresh: true;
+}
+
 /**
- * Decides whether a credential may do this. A malformed request of a live credential is `bad-request` or
- * `vm-id-invalid`; of a dead one `credential-invalid`, so that strangers learn nothing. To an access token an id that cannot
- * be a VM's is simply not there. Wakes nothing.
+ * Decides whether a credential may do this, by asking its object. A malformed request of a live credential is `bad-request`
+ * or `vm-id-invalid`; of a dead one `credential-invalid`, so that strangers learn nothing. To an access token an id that
+ * cannot be a VM's is simply not there. Wakes nothing.
  */
-export async function authorise(edge: Edge, credential: Credential, request: VmRequest): Promise<Result<Authority>> {
-  const question = readQuestion(request);
-  if (!question.ok) {
-    const principal = await resolvePrincipal(edge, credential);
-    if (!principal.ok) return principal;
-    const isMasked = principal.value.kind === "identity" && question.failure.kind === "vm-id-invalid";
-    return isMasked ? VM_NOT_FOUND : question;
-  }
+export async function authorise(edge: Edge, credential: Credential, request: VmRequest): Promise<Result<FreshAuthority>> {
+  const question = await readQuestion(edge, credential, request);
+  if (!question.ok) return question;
   const read = () => readVerdict(edge, credential, question.value);
   const verdict = await read();
-  return verdict.ok ? success({ verdict: verdict.value, reread: read }) : verdict;
+  return verdict.ok ? success({ verdict: verdict.value, reread: read, isFresh: true }) : verdict;
 }
 
-/** Where the VM of a verdict is. Missing, deleted and other accounts' VMs are `vm-not-found` alike. */
+/** The same for what is forwarded, from the nearest cache that may say it. */
+export async function authoriseForward(edge: Edge, credential: Credential, request: VmRequest): Promise<Result<Authority>> {
+  const question = await readQuestion(edge, credential, request);
+  if (!question.ok) return question;
+  switch (credential.kind) {
+    case "access-token":
+      return authoriseToken(edge, credential, question.value);
+    case "api-key":
+      return authoriseKey(edge, credential, question.value);
+    case "service-key":
+      return CREDENTIAL_INVALID;
+  }
+}
+
+async function authoriseToken(edge: Edge, credential: Credential, question: VerdictQuestion): Promise<Result<Authority>> {
+  if (!isOpenToAccessTokens(question.operation)) return refuseToken(edge, credential);
+  const verdict = await tokenVerdict(edge, credential, question, null);
+  if (!verdict.ok) return verdict;
+  return success({ verdict: verdict.value, reread: () => tokenVerdict(edge, credential, question, verdict.value) });
+}
+
+async function authoriseKey(edge: Edge, credential: Credential, question: VerdictQuestion): Promise<Result<Authority>> {
+  const standing = await keyStanding(edge, credential, null);
+  if (!standing.ok) return standing;
+  return success({
+    verdict: keyVerdict(standing.value, question),
+    reread: async () => {
+      const again = await keyStanding(edge, credential, standing.value);
+      return again.ok ? success(keyVerdict(again.value, question)) : again;
+    },
+  });
+}
+
+/** Where the VM of a verdict is, read now. Missing, deleted and other accounts' VMs are `vm-not-found` alike. */
 export async function locate(edge: Edge, verdict: Verdict): Promise<Result<Placement>> {
-  const placement = await ask(() => vmObject(edge.env, verdict.vmId).placement());
-  if (placement.ok && placement.value.accountId !== verdict.accountId) return VM_NOT_FOUND;
-  return placement;
+  return ofAccount(verdict, await ask(() => vmObject(edge.env, verdict.vmId).placement()));
 }
 
-function readQuestion({ vmId, operation, linuxUser, unnamedUser }: VmRequest): Result<VerdictQuestion> {
+/** Refuses a place whose VM is not the verdict's account's. */
+export function ofAccount(verdict: Verdict, placement: Result<Placement>): Result<Placement> {
+  return placement.ok && placement.value.accountId !== verdict.accountId ? VM_NOT_FOUND : placement;
+}
+
+async function readQuestion(edge: Edge, credential: Credential, request: VmRequest): Promise<Result<VerdictQuestion>> {
+  const question = parseQuestion(request);
+  if (question.ok) return question;
+  const principal = await resolvePrincipal(edge, credential);
+  if (!principal.ok) return principal;
+  const isMasked = principal.value.kind === "identity" && question.failure.kind === "vm-id-invalid";
+  return isMasked ? VM_NOT_FOUND : question;
+}
+
+function parseQuestion({ vmId, operation, linuxUser, unnamedUser }: VmRequest): Result<VerdictQuestion> {
   if (!isVmId(vmId)) return failure("vm-id-invalid", "A VM id is 20 lower-case letters and digits.");
   if (!actsAsLinuxUser(operation)) return success({ vmId, operation, linuxUser: null });
   if (linuxUser !== null && !isLinuxUser(linuxUser)) return { ok: false, failure: LINUX_USER_INVALID };
@@ -80,24 +126,20 @@ async function readVerdict(edge: Edge, credential: Credential, question: Verdict
 }
 
 async function readTokenVerdict(edge: Edge, credential: Credential, question: VerdictQuestion): Promise<Result<Verdict>> {
-  if (!isOpenToAccessTokens(question.operation)) {
-    const refused = await resolveAccount(edge, credential);
-    return refused.ok ? CREDENTIAL_INVALID : refused;
-  }
-  return await ask(() => identityObject(edge.env, credential.routing).verdict(credential.secretHash, question));
+  if (!isOpenToAccessTokens(question.operation)) return refuseToken(edge, credential);
+  const verdict = await ask(() => identityObject(edge.env, credential.routing).verdict(credential.secretHash, question));
+  if (!verdict.ok) return verdict;
+  const tenancy = await ask(() => accountObject(edge.env, verdict.value.accountId).tenancy());
+  return tenancy.ok ? verdict : tenancy;
 }
 
 async function readKeyVerdict(edge: Edge, credential: Credential, question: VerdictQuestion): Promise<Result<Verdict>> {
-  const account = await resolveAccount(edge, credential);
-  if (!account.ok) return account;
-  const { accountId, keyId, epoch, readAt } = account.value;
-  return success({
-    subject: accountSubject(accountId),
-    accountId,
-    credentialId: keyId,
-    ...question,
-    epoch,
-    readAt,
-    expiresAt: null,
-  });
+  const standing = await ask(() => accountObject(edge.env, credential.routing).checkKey(credential.secretHash));
+  return standing.ok ? success(keyVerdict(standing.value, question)) : standing;
+}
+
+/** To a token, for what tokens never may: `forbidden` while it lives. */
+async function refuseToken(edge: Edge, credential: Credential): Promise<Result<never>> {
+  const refused = await resolveAccount(edge, credential);
+  return refused.ok ? CREDENTIAL_INVALID : refused;
 }

@@ -6,6 +6,7 @@ import type { Edge } from "../edge.ts";
 import { VM_NOT_FOUND } from "../masks.ts";
 import { ask, identityObject, tell, vmObject } from "../objects.ts";
 import { checkIdentityId } from "./identities.ts";
+import { widened } from "./known.ts";
 
 /** Which grant: one identity on one VM. */
 export interface GrantKey {
@@ -25,7 +26,11 @@ export async function grantVm(
   if (!isVmId(key.vmId)) return VM_NOT_FOUND;
   const vm = await ask(() => vmObject(edge.env, key.vmId).read(account.accountId));
   if (!vm.ok) return vm;
-  return tell(() => identityObject(edge.env, id.value).grant(account.accountId, key.vmId, allowedUsers, account.keyId));
+  const granted = await tell(() =>
+    identityObject(edge.env, id.value).grant(account.accountId, key.vmId, allowedUsers, account.keyId),
+  );
+  await widened(edge, id.value);
+  return granted;
 }
 
 export async function listGrants(
@@ -49,7 +54,11 @@ export async function updateGrant(
   key: GrantKey,
   allowedUsers: readonly string[] | null,
 ): Promise<Result<GrantRow>> {
-  return withIdentity(edge, key, (identity) => tell(() => identity().updateGrant(accountId, key.vmId, allowedUsers)));
+  return withIdentity(edge, key, async (identity) => {
+    const updated = await tell(() => identity().updateGrant(accountId, key.vmId, allowedUsers));
+    await widened(edge, key.identityId);
+    return updated;
+  });
 }
 
 /** Narrowing. */

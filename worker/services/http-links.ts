@@ -4,7 +4,7 @@ import { vmHostname } from "../../protocol/vm-names.ts";
 import { macKeysOf } from "../auth/mac-keys.ts";
 import type { Edge } from "../edge.ts";
 import { cameOverTls } from "../vm-names/visit.ts";
-import { type Authority, locate } from "./authorise.ts";
+import { type FreshAuthority, locate } from "./authorise.ts";
 
 export interface HttpLinkWish {
   /** The port of the guest; null: the one to which the VM's name without a port leads. */
@@ -20,7 +20,7 @@ export interface HttpLinkWish {
  */
 export async function mintHttpLink(
   edge: Edge,
-  { verdict }: Authority,
+  { verdict }: FreshAuthority,
   wish: HttpLinkWish,
   request: Request,
 ): Promise<Result<{ url: string; expiresAt: number }>> {

@@ -1,9 +1,18 @@
-import type { AccountApi, HostRow, JoinTokenWish, Page, RegionApi, ServiceRow, TokenRow } from "../../durable-objects/contract.ts";
+import type {
+  AccountApi,
+  HostRow,
+  JoinTokenWish,
+  Page,
+  RegionApi,
+  ServiceRow,
+  TokenRow,
+  VmRecord,
+} from "../../durable-objects/contract.ts";
 import { readRegions } from "../../durable-objects/settings.ts";
 import { failure, type Result, success } from "../../protocol/failures.ts";
-import { isObjectName, newObjectName } from "../../protocol/ids.ts";
+import { isObjectName, isVmId, newObjectName } from "../../protocol/ids.ts";
 import type { Edge } from "../edge.ts";
-import { accountObject, ask, regionNamed, signingKeysObject, tell } from "../objects.ts";
+import { accountObject, ask, regionNamed, signingKeysObject, tell, vmObject } from "../objects.ts";
 
 const ACCOUNT_NOT_FOUND = failure("route-not-found", "There is no such account.");
 
@@ -35,6 +44,21 @@ export async function listApiKeys(
 /** Narrowing. */
 export async function revokeApiKey(edge: Edge, accountId: string, keyId: string): Promise<Result<null>> {
   return withAccount(edge, accountId, (account) => tell(() => account().revokeKey(keyId)));
+}
+
+/** Narrowing: whatever the account owns answers nobody until it is resumed. */
+export async function suspendAccount(edge: Edge, accountId: string): Promise<Result<null>> {
+  return withAccount(edge, accountId, (account) => tell(() => account().suspend()));
+}
+
+export async function resumeAccount(edge: Edge, accountId: string): Promise<Result<null>> {
+  return withAccount(edge, accountId, (account) => tell(() => account().resume()));
+}
+
+/** Gives a VM to another account. Narrowing for the one that has it, whose grants on it hold no longer. */
+export async function transferVm(edge: Edge, vmId: string, accountId: string): Promise<Result<VmRecord>> {
+  if (!isVmId(vmId)) return failure("vm-id-invalid", "A VM id is 20 lower-case letters and digits.");
+  return withAccount(edge, accountId, () => tell(() => vmObject(edge.env, vmId).transfer(accountId)));
 }
 
 /** Makes a key with which any number of hosts and forwarders enrol in a region; this answer alone shows it. */

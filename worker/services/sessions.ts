@@ -1,9 +1,9 @@
-import type { VerdictQuestion, VmRecord } from "../../durable-objects/contract.ts";
+import type { Placement, VerdictQuestion } from "../../durable-objects/contract.ts";
 import { type Result, success } from "../../protocol/failures.ts";
 import { isVmId } from "../../protocol/ids.ts";
 import { isLinuxUser } from "../../protocol/linux-user.ts";
 import { actsAsLinuxUser } from "../../protocol/operations.ts";
-import type { SessionCheckRequest } from "../../protocol/service-api.ts";
+import type { SessionCheckAnswer, SessionCheckRequest } from "../../protocol/service-api.ts";
 import type { ServicePrincipal } from "../auth/service.ts";
 import type { Edge } from "../edge.ts";
 import { CREDENTIAL_INVALID, VM_NOT_FOUND } from "../masks.ts";
@@ -11,25 +11,30 @@ import { accountObject, ask, identityObject, vmObject } from "../objects.ts";
 
 /**
  * Whether a live SSH or terminal session may go on: the credential that began it still holds, still admits its Linux user, and the
- * VM still is where the asking service may speak of it. Answers the subject's epoch, read from its object now.
+ * VM still is where the asking service may speak of it. Answers the epochs of all that, read from the objects now.
  */
 export async function checkSession(
   edge: Edge,
   asker: ServicePrincipal,
   session: SessionCheckRequest,
-): Promise<Result<{ epoch: number }>> {
+): Promise<Result<SessionCheckAnswer>> {
   const { vmId, linuxUser, operation } = session;
   if (!isVmId(vmId) || !isLinuxUser(linuxUser)) return VM_NOT_FOUND;
   const holder = await recheck(edge, session, { vmId, operation, linuxUser: actsAsLinuxUser(operation) ? linuxUser : null });
   if (!holder.ok) return holder;
   const { accountId, epoch } = holder.value;
-  const vm = await ask(() => vmObject(edge.env, vmId).read(accountId));
+  const [tenancy, vm] = await Promise.all([
+    ask(() => accountObject(edge.env, accountId).tenancy()),
+    ask(() => vmObject(edge.env, vmId).placement()),
+  ]);
+  if (!tenancy.ok) return tenancy;
   if (!vm.ok) return vm;
-  return mayAsk(asker, operation, vm.value) ? success({ epoch }) : VM_NOT_FOUND;
+  if (vm.value.accountId !== accountId || !mayAsk(asker, operation, vm.value)) return VM_NOT_FOUND;
+  return success({ epoch, accountEpoch: tenancy.value.epoch, vmEpoch: vm.value.epoch });
 }
 
 /** A host asks about VMs that are placed on it, a forwarder about SSH to those of its region. */
-function mayAsk({ kind, hostId, region }: ServicePrincipal, operation: SessionCheckRequest["operation"], vm: VmRecord): boolean {
+function mayAsk({ kind, hostId, region }: ServicePrincipal, operation: SessionCheckRequest["operation"], vm: Placement): boolean {
   if (kind === "host") return vm.hostId === hostId;
   return operation === "ssh" && vm.region === region;
 }

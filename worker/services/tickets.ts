@@ -1,11 +1,11 @@
-import type { Placement, Verdict } from "../../durable-objects/contract.ts";
 import { failure, type Result, success } from "../../protocol/failures.ts";
 import type { TicketClaims } from "../../protocol/ticket.ts";
 import type { Edge } from "../edge.ts";
-import { tell } from "../objects.ts";
+import { accountObject, ask, tell } from "../objects.ts";
 import { mintTicket, type TicketOptions } from "../tickets/mint.ts";
-import { type Authority, locate } from "./authorise.ts";
+import { type FreshAuthority, locate } from "./authorise.ts";
 import { sshKeyFingerprint } from "./ssh-key.ts";
+import { optionsOf, type TicketBasis } from "./ticket-basis.ts";
 
 type Holder = Pick<TicketOptions, "azp" | "forwarderRegion" | "cnf" | "lifeS">;
 
@@ -14,26 +14,20 @@ interface Minted {
   readonly claims: TicketClaims;
 }
 
-/** A ticket for a call that the edge itself makes to the VM's host. */
-export async function edgeTicket(edge: Edge, verdict: Verdict, placement: Placement): Promise<Result<string>> {
-  const minted = await mint(edge, verdict, placement, { azp: "edge" });
-  return minted.ok ? success(minted.value.ticket) : minted;
-}
-
 /** A ticket that one forwarder may show to the VM's host, for one SSH login. A forwarder speaks for its own region only. */
 export async function forwarderTicket(
   edge: Edge,
-  authority: Authority,
+  authority: FreshAuthority,
   forwarder: { readonly id: string; readonly region: string },
 ): Promise<Result<string>> {
-  const placement = await locate(edge, authority.verdict);
-  if (!placement.ok) return placement;
-  const { region } = placement.value;
+  const basis = await readBasis(edge, authority);
+  if (!basis.ok) return basis;
+  const { region } = basis.value.placement;
   if (region !== forwarder.region) {
     return failure("forbidden", `This VM is in the region "${region}": connect to the SSH gateway of that region.`);
   }
   const holder: Holder = { azp: `forwarder:${forwarder.id}`, forwarderRegion: forwarder.region };
-  const minted = await mint(edge, authority.verdict, placement.value, holder);
+  const minted = await mint(edge, basis.value, holder);
   return minted.ok ? success(minted.value.ticket) : minted;
 }
 
@@ -46,30 +40,43 @@ export interface ClientTicket {
   readonly user: string;
 }
 
-export async function clientTicket(edge: Edge, authority: Authority, publicKey: string | null): Promise<Result<ClientTicket>> {
+export async function clientTicket(edge: Edge, authority: FreshAuthority, publicKey: string | null): Promise<Result<ClientTicket>> {
   const ssh = publicKey === null ? null : await sshKeyFingerprint(publicKey);
   if (publicKey !== null && ssh === null) return failure("bad-request", "publicKey: is not an OpenSSH public key line.");
-  const placement = await locate(edge, authority.verdict);
-  if (!placement.ok) return placement;
-  const { region } = placement.value;
+  const basis = await readBasis(edge, authority);
+  if (!basis.ok) return basis;
+  const { region } = basis.value.placement;
   const holder: Holder = { azp: "client", forwarderRegion: region, ...(ssh === null ? {} : { cnf: { ssh } }) };
-  const minted = await mint(edge, authority.verdict, placement.value, holder);
+  const minted = await mint(edge, basis.value, holder);
   if (!minted.ok) return minted;
   const { ticket, claims } = minted.value;
   return success({ ticket, expiresAt: claims.exp * 1000, user: `${claims.vm}+${claims.user}` });
 }
 
 /** A ticket for a client's own hands: single-use, for one terminal's WebSocket. `expiresAt`: milliseconds since 1970 UTC. */
-export async function terminalTicket(edge: Edge, authority: Authority): Promise<Result<{ ticket: string; expiresAt: number }>> {
-  const placement = await locate(edge, authority.verdict);
-  if (!placement.ok) return placement;
+export async function terminalTicket(
+  edge: Edge,
+  authority: FreshAuthority,
+): Promise<Result<{ ticket: string; expiresAt: number }>> {
+  const basis = await readBasis(edge, authority);
+  if (!basis.ok) return basis;
   const holder: Holder = { azp: "client", lifeS: edge.settings.TERMINAL_TICKET_LIFE_S };
-  const minted = await mint(edge, authority.verdict, placement.value, holder);
+  const minted = await mint(edge, basis.value, holder);
   return minted.ok ? success({ ticket: minted.value.ticket, expiresAt: minted.value.claims.exp * 1000 }) : minted;
 }
 
-function mint(edge: Edge, verdict: Verdict, placement: Placement, holder: Holder): Promise<Result<Minted>> {
-  const { hostId, hostUrl } = placement;
-  const options = { hostId, hostUrl, ...holder, now: edge.clock(), randomBytes: edge.randomBytes };
+/** What a ticket in somebody else's hands hangs on, all of it read for this request. */
+async function readBasis(edge: Edge, { verdict }: FreshAuthority): Promise<Result<TicketBasis>> {
+  const [placement, tenancy] = await Promise.all([
+    locate(edge, verdict),
+    ask(() => accountObject(edge.env, verdict.accountId).tenancy()),
+  ]);
+  if (!tenancy.ok) return tenancy;
+  return placement.ok ? success({ verdict, placement: placement.value, tenancy: tenancy.value }) : placement;
+}
+
+function mint(edge: Edge, basis: TicketBasis, holder: Holder): Promise<Result<Minted>> {
+  const { verdict } = basis;
+  const options = { ...optionsOf(basis), ...holder, now: edge.clock(), randomBytes: edge.randomBytes };
   return tell(async () => success(await mintTicket(edge.env, verdict, options)));
 }

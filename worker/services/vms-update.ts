@@ -3,7 +3,7 @@ import { failure, type Result, success } from "../../protocol/failures.ts";
 import { accountSubject } from "../../protocol/subjects.ts";
 import type { Edge } from "../edge.ts";
 import { ask, tell, vmObject } from "../objects.ts";
-import type { Authority } from "./authorise.ts";
+import type { FreshAuthority } from "./authorise.ts";
 import { setSlug, vmIdOf, withSlug } from "./vms-slugs.ts";
 
 /** What to change about a VM. `slug`: null takes it away, absent leaves it. */
@@ -29,7 +29,7 @@ export async function updateVm(
 }
 
 /** What a start may change on the way, if it asks for anything: the owner's to decide, not an access token's. */
-export async function changeOnStart(edge: Edge, { verdict }: Authority, change: VmChange): Promise<Result<null>> {
+export async function changeOnStart(edge: Edge, { verdict }: FreshAuthority, change: VmChange): Promise<Result<null>> {
   if (Object.keys(change).length === 0) return success(null);
   const { vmId, accountId, subject } = verdict;
   if (subject !== accountSubject(accountId)) {

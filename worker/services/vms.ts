@@ -4,7 +4,7 @@ import { isVmId, newVmId } from "../../protocol/ids.ts";
 import type { Edge } from "../edge.ts";
 import { base64Bytes } from "../http/base64.ts";
 import { accountObject, ask, tell, vmObject } from "../objects.ts";
-import type { Authority } from "./authorise.ts";
+import type { FreshAuthority } from "./authorise.ts";
 import { inlineWaitMs, type Pending, taskOrBackground } from "./background.ts";
 import { makeOnce, unlessTaken } from "./creations.ts";
 import { wishOf } from "./firewall.ts";
@@ -56,12 +56,12 @@ export async function listVms(
 }
 
 /** A VM's record, read from its object: what the edge answers itself never comes from a cache. */
-export async function readVm(edge: Edge, { verdict }: Authority): Promise<Result<VmRecord>> {
+export async function readVm(edge: Edge, { verdict }: FreshAuthority): Promise<Result<VmRecord>> {
   return await ask(() => vmObject(edge.env, verdict.vmId).read(verdict.accountId));
 }
 
 /** Starts or wakes a VM; running already is success. */
-export async function startVm(edge: Edge, { verdict }: Authority): Promise<Result<VmRecord>> {
+export async function startVm(edge: Edge, { verdict }: FreshAuthority): Promise<Result<VmRecord>> {
   return await tell(() => vmObject(edge.env, verdict.vmId).start(verdict.accountId));
 }
 

@@ -8,6 +8,11 @@ import { currentSigner } from "./signer.ts";
 export interface TicketOptions {
   readonly hostId: string;
   readonly hostUrl: string;
+  /** Epochs of the account as a tenant and of the VM. */
+  readonly accountEpoch: number;
+  readonly vmEpoch: number;
+  /** When the oldest was read of what the ticket hangs on besides the verdict; the verdict's own time when absent. */
+  readonly readAt?: number;
   /** Also addresses the ticket to the forwarders of this region. */
   readonly forwarderRegion?: string;
   /** Who will carry the ticket. */
@@ -51,7 +56,9 @@ export function ticketClaimsOf(issuer: string, verdict: Verdict, options: Ticket
     user: verdict.linuxUser,
     op: verdict.operation,
     epoch: verdict.epoch,
-    read_at: Math.floor(verdict.readAt / 1000),
+    acct_epoch: options.accountEpoch,
+    vm_epoch: options.vmEpoch,
+    read_at: Math.floor(Math.min(verdict.readAt, options.readAt ?? verdict.readAt) / 1000),
     iat,
     exp,
     azp: options.azp,

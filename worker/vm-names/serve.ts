@@ -43,8 +43,13 @@ async function answerVisit(edge: Edge, visit: Visit): Promise<Result<Response>> 
   if (link !== null) return enterByLink(edge, visit, link);
   const authority = await admitVisitor(edge, visit);
   if (!authority.ok) return authority;
-  const isOnce = request.body !== null;
-  const answer = await forwardBy(edge, authority.value, isOnce, (placement, ticket) => fetchGuest(edge, placement, ticket, visit));
+  const answer = await forwardBy(edge, authority.value, {
+    isOnce: request.body !== null,
+    isPlainPost: request.method === "POST",
+    // The place says which ports are open, and to what they lead.
+    readsPlace: true,
+    go: (placement, ticket) => fetchGuest(edge, placement, ticket, visit),
+  });
   return answer.ok ? success(visitorsAnswer(answer.value)) : answer;
 }
 

@@ -1,8 +1,10 @@
 import { createLocalJWKSet, type JSONWebKeySet } from "jose";
 import { FAILURES, type Failure, type FailureKind } from "../../../protocol/failures.ts";
+import { FEED_PING, FEED_PONG, feedDownstream } from "../../../protocol/feed.ts";
 import { FILE_KIND_HEADER, GUEST_ANSWER_HEADER, JOB_STATE_HEADER } from "../../../protocol/headers.ts";
 import type { ExecAnswer } from "../../../protocol/host-api.ts";
-import { checkTicket, hostAudience, type TicketClaims } from "../../../protocol/ticket.ts";
+import { hostAudience, type TicketClaims } from "../../../protocol/ticket.ts";
+import { TicketVerifier } from "../../../protocol/verifier.ts";
 
 /** One request that a stub host served, after its ticket was verified. */
 export interface ServedCall {
@@ -14,21 +16,73 @@ export interface ServedCall {
   readonly body: Uint8Array;
 }
 
+/** How often a host that has a call waiting asks its feed, in milliseconds. */
+const ASK_MS = 2;
+
 type Answer = (call: ServedCall) => Response | Promise<Response>;
 
 /** A host that verifies every ticket as a real one does, remembers what it was asked, and answers as a test tells it. */
 export class StubHost {
   readonly id: string;
-  readonly url: string;
+  url: string;
   readonly calls: ServedCall[] = [];
-  readonly #keys: () => Promise<JSONWebKeySet>;
+  /** Tickets that were refused as stale, by reason. */
+  readonly refusals: ("stale-epoch" | "stale-authority")[] = [];
+  readonly #verifier: TicketVerifier;
   readonly #queued: Answer[] = [];
+  #waiting = 0;
+  #pongs = 0;
+  #isJoined = false;
   isReachable = true;
+  /** Whether floors reach this host. A silent feed is noticed as a real host notices it. */
+  isFeedUp = true;
 
   constructor(id: string, keys: () => Promise<JSONWebKeySet>) {
     this.id = id;
     this.url = `http://${id}.hosts.test`;
-    this.#keys = keys;
+    this.#verifier = new TicketVerifier({
+      getKey: async (header, token) => createLocalJWKSet(await keys())(header, token),
+      issuer: "postern",
+      audience: hostAudience(id),
+      clock: () => this.clock(),
+    });
+  }
+
+  /** This host's clock. */
+  clock = () => Date.now();
+
+  /** Takes floors from a feed that this host has joined. */
+  listen(feed: WebSocket): void {
+    this.#isJoined = true;
+    feed.addEventListener("message", ({ data }) => this.#hear(String(data)));
+    // Only the request that opened a socket may use it, and calls are served for others: so they wait for this one to ask.
+    const ask = setInterval(() => {
+      if (this.#waiting > 0) feed.send(FEED_PING);
+    }, ASK_MS);
+    feed.addEventListener("close", () => clearInterval(ask));
+  }
+
+  #hear(text: string): void {
+    if (!this.isFeedUp) return;
+    this.#verifier.feedHeard();
+    if (text === FEED_PONG) {
+      this.#pongs += 1;
+      return;
+    }
+    const message = feedDownstream.parse(JSON.parse(text));
+    if (message.type === "floor") this.#verifier.floors.raise(message.floor);
+    if (message.type === "welcome") for (const floor of message.floors) this.#verifier.floors.raise(floor);
+  }
+
+  /** Waits for every floor that was sent so far: the feed keeps the order. */
+  async #caughtUp(): Promise<void> {
+    if (!this.isFeedUp || !this.#isJoined) return;
+    // The first pong may answer a ping from before this call; the second cannot.
+    const enough = this.#pongs + 2;
+    this.#waiting += 1;
+    // Looked at again and again, since no request may settle what another one awaits.
+    while (this.#pongs < enough && this.isFeedUp) await new Promise((resolve) => setTimeout(resolve, ASK_MS));
+    this.#waiting -= 1;
   }
 
   /** Answers the next operation of `CHOSEN` like this, instead of as usual. */
@@ -39,13 +93,13 @@ export class StubHost {
   async serve(request: Request): Promise<Response> {
     if (!this.isReachable) throw new TypeError("connection refused");
     const ticket = /^Bearer (.+)$/.exec(request.headers.get("authorization") ?? "")?.[1] ?? "";
-    const checked = await checkTicket(ticket, {
-      getKey: createLocalJWKSet(await this.#keys()),
-      issuer: "postern",
-      audience: hostAudience(this.id),
-      now: Date.now(),
-    });
-    if (!checked.ok) return failed("ticket-refused", checked.reason);
+    await this.#caughtUp();
+    const checked = await this.#verifier.verify(ticket);
+    if (!checked.ok) {
+      const isStale = checked.reason === "stale-epoch" || checked.reason === "stale-authority";
+      if (isStale) this.refusals.push(checked.reason);
+      return failed(isStale ? checked.reason : "ticket-refused", checked.reason);
+    }
     const { pathname, search } = new URL(request.url);
     const { claims } = checked;
     const [, , vm, action] = pathname.split("/");

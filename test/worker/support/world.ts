@@ -116,6 +116,7 @@ async function joinRegion(host: StubHost, service: TestService): Promise<WebSock
   const socket = response.webSocket;
   if (socket === null) throw new Error(`the feed answered ${response.status}: ${await response.text()}`);
   socket.accept();
+  host.listen(socket);
   const welcomed = new Promise<void>((resolve, reject) => {
     socket.addEventListener("message", ({ data }) =>
       String(data).includes("welcome") ? resolve() : reject(new Error(String(data))),

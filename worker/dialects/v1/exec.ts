@@ -2,7 +2,7 @@ import { z } from "zod";
 import { execAnswer } from "../../../protocol/host-api.ts";
 import { execOrBackground } from "../../services/background.ts";
 import { mappedUnlessPending } from "../background.ts";
-import { type Endpoint, vmEndpoint } from "../endpoint.ts";
+import { type Endpoint, forwardedEndpoint } from "../endpoint.ts";
 
 const execBody = z.strictObject({
   command: z.string(),
@@ -17,7 +17,7 @@ const execBody = z.strictObject({
 
 /** Commands (contract section 4.1). */
 export const execEndpoints: readonly Endpoint[] = [
-  vmEndpoint("exec", {
+  forwardedEndpoint("exec", {
     method: "post",
     path: "/v1/vms/{vmId}/exec-await",
     summary: "Run a command and wait for it to end",

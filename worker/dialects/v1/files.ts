@@ -2,7 +2,7 @@ import { z } from "zod";
 import { failure, type Result, success } from "../../../protocol/failures.ts";
 import { base64Envelope, decodeBase64 } from "../../http/base64.ts";
 import { type Entry, readEntry, writeFile } from "../../services/files.ts";
-import { type Endpoint, vmEndpoint } from "../endpoint.ts";
+import { type Endpoint, forwardedEndpoint } from "../endpoint.ts";
 import { mapped, nothing } from "../translate.ts";
 
 const PATH = "/v1/vms/{vmId}/files/{path}";
@@ -14,7 +14,7 @@ const ENVELOPE_BYTES = 4096;
 
 /** Files and directories; the whole path is one segment (contract sections 1.4 and 4.4). */
 export const fileEndpoints: readonly Endpoint[] = [
-  vmEndpoint("files", {
+  forwardedEndpoint("files", {
     method: "get",
     path: PATH,
     summary: "Read a file, or list a directory",
@@ -24,7 +24,7 @@ export const fileEndpoints: readonly Endpoint[] = [
     ]),
     handle: async (edge, authority, { path }) => mapped(await readEntry(edge, authority, path.path), toAnswer),
   }),
-  vmEndpoint("files", {
+  forwardedEndpoint("files", {
     method: "put",
     path: PATH,
     summary: "Write a file",

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { type TerminalRow, terminalSide } from "../../../protocol/host-api.ts";
 import { attachTerminal, closeTerminal, listTerminals, openTerminal } from "../../services/terminals.ts";
-import { type Endpoint, vmEndpoint, vmSocketEndpoint } from "../endpoint.ts";
+import { type Endpoint, forwardedEndpoint, vmEndpoint, vmSocketEndpoint } from "../endpoint.ts";
 import { mintTerminalTicket, terminalTicketAnswer, terminalTicketSummary } from "../terminal-ticket.ts";
 import { mapped } from "../translate.ts";
 
@@ -36,7 +36,7 @@ export const ptyEndpoints: readonly Endpoint[] = [
       return openTerminal(caller, "v1", { cols, rows, exec, name });
     },
   }),
-  vmEndpoint("terminal", {
+  forwardedEndpoint("terminal", {
     method: "get",
     path: `${PTY}/sessions`,
     summary: "List terminal sessions",
@@ -52,7 +52,7 @@ export const ptyEndpoints: readonly Endpoint[] = [
     answer: z.never(),
     handle: async (_edge, caller, { path, query }) => attachTerminal(caller, "v1", path.sessionId, query),
   }),
-  vmEndpoint("terminal", {
+  forwardedEndpoint("terminal", {
     method: "delete",
     path: `${PTY}/sessions/{sessionId}`,
     summary: "Kill a terminal session and remove it",

@@ -8,7 +8,7 @@ import {
   readService,
   readServiceLogs,
 } from "../../services/guest-services.ts";
-import { type Endpoint, vmEndpoint } from "../endpoint.ts";
+import { type Endpoint, forwardedEndpoint } from "../endpoint.ts";
 import { mapped } from "../translate.ts";
 
 const SYSTEMD = "/v1/vms/{vmId}/systemd";
@@ -29,14 +29,14 @@ const results = z.object({ results: z.array(z.object({ serviceId: z.string(), su
 
 /** systemd of the guest (contract section 5.4). */
 export const systemdEndpoints: readonly Endpoint[] = [
-  vmEndpoint("services", {
+  forwardedEndpoint("services", {
     method: "get",
     path: `${SYSTEMD}/services`,
     summary: "List the guest's services",
     answer: z.object({ services: z.array(z.object({ name: z.string() })) }),
     handle: listServices,
   }),
-  vmEndpoint("services", {
+  forwardedEndpoint("services", {
     method: "post",
     path: `${SYSTEMD}/services`,
     summary: "Make a service in the guest, and start it unless it is not enabled",
@@ -49,7 +49,7 @@ export const systemdEndpoints: readonly Endpoint[] = [
         serviceName: unit.name,
       })),
   }),
-  vmEndpoint("services", {
+  forwardedEndpoint("services", {
     method: "delete",
     path: `${SYSTEMD}/services/{serviceId}`,
     summary: "Stop and delete a service that was made here",
@@ -57,14 +57,14 @@ export const systemdEndpoints: readonly Endpoint[] = [
     handle: async (edge, authority, { path }) =>
       mapped(await deleteService(edge, authority, path.serviceId), () => ({ success: true, message: "The service was deleted." })),
   }),
-  vmEndpoint("services", {
+  forwardedEndpoint("services", {
     method: "get",
     path: `${SYSTEMD}/services/{serviceId}/status`,
     summary: "Show what a service is doing",
     answer: serviceStatus,
     handle: (edge, authority, { path }) => readService(edge, authority, path.serviceId),
   }),
-  vmEndpoint("services", {
+  forwardedEndpoint("services", {
     method: "get",
     path: `${SYSTEMD}/services/{serviceId}/logs`,
     summary: "Show what a service wrote",
@@ -73,7 +73,7 @@ export const systemdEndpoints: readonly Endpoint[] = [
     handle: (edge, authority, { path, query }) => readServiceLogs(edge, authority, path.serviceId, query),
   }),
   ...(["start", "stop", "restart"] as const).map((verb) =>
-    vmEndpoint("services", {
+    forwardedEndpoint("services", {
       method: "post",
       path: `/v1/vms/{vmId}/systemd/${verb}`,
       summary: `${verb[0]?.toUpperCase()}${verb.slice(1)} services`,

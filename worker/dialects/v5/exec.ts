@@ -3,7 +3,7 @@ import { type Result, success } from "../../../protocol/failures.ts";
 import { execAnswer } from "../../../protocol/host-api.ts";
 import { IMAGE_USER } from "../../../protocol/linux-user.ts";
 import { execOrBackground, Pending } from "../../services/background.ts";
-import { type Endpoint, vmEndpoint } from "../endpoint.ts";
+import { type Endpoint, forwardedEndpoint } from "../endpoint.ts";
 
 const execBody = z.strictObject({
   command: z.string(),
@@ -17,7 +17,7 @@ const execBody = z.strictObject({
 
 /** Commands (contract section 4.1). */
 export const execEndpoints: readonly Endpoint[] = [
-  vmEndpoint("exec", {
+  forwardedEndpoint("exec", {
     method: "post",
     path: "/v5/vms/{vmId}/exec-await",
     summary: "Run a command and wait for it to end; a null statusCode says that its time was up",

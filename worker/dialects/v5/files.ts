@@ -2,7 +2,7 @@ import { z } from "zod";
 import { success } from "../../../protocol/failures.ts";
 import type { FileStatus } from "../../../protocol/host-api.ts";
 import { fileExists, fileStatusAt, listDirectory, makeDirectory, readFile, removeFile, streamFile } from "../../services/files.ts";
-import { type Endpoint, vmEndpoint } from "../endpoint.ts";
+import { type Endpoint, forwardedEndpoint } from "../endpoint.ts";
 import { isoTime, mapped } from "../translate.ts";
 import { absolutePath, NEW_FILE_MODE, namedUser, pathQuery, permissionBits, queryNumber, sha256, userQuery } from "./file-path.ts";
 
@@ -24,7 +24,7 @@ const stat = z.object({
 
 /** Files of 0.2 (contract section 4.5). */
 export const fileEndpoints: readonly Endpoint[] = [
-  vmEndpoint("files", {
+  forwardedEndpoint("files", {
     method: "get",
     path: `${FS}/read`,
     summary: "Read a file, or with Range a part of it (bytes)",
@@ -38,7 +38,7 @@ export const fileEndpoints: readonly Endpoint[] = [
       return mapped(await readFile(edge, authority, query.path, range), fileAnswer);
     },
   }),
-  vmEndpoint("files", {
+  forwardedEndpoint("files", {
     method: "put",
     path: `${FS}/write`,
     summary: "Write a file (bytes) in one step; its directories are made",
@@ -50,7 +50,7 @@ export const fileEndpoints: readonly Endpoint[] = [
       return mapped(await streamFile(edge, authority, query.path, wish, request.body), () => undefined);
     },
   }),
-  vmEndpoint("files", {
+  forwardedEndpoint("files", {
     method: "delete",
     path: `${FS}/remove`,
     summary: "Remove a file, or a directory with all that is in it",
@@ -59,7 +59,7 @@ export const fileEndpoints: readonly Endpoint[] = [
     answer: z.void(),
     handle: async (edge, authority, { query }) => mapped(await removeFile(edge, authority, query.path), () => undefined),
   }),
-  vmEndpoint("files", {
+  forwardedEndpoint("files", {
     method: "post",
     path: `${FS}/mkdir`,
     summary: "Make a directory and its parents",
@@ -69,7 +69,7 @@ export const fileEndpoints: readonly Endpoint[] = [
     answer: z.void(),
     handle: async (edge, authority, { body }) => mapped(await makeDirectory(edge, authority, body.path), () => undefined),
   }),
-  vmEndpoint("files", {
+  forwardedEndpoint("files", {
     method: "get",
     path: `${FS}/exists`,
     summary: "Say whether a path leads to something",
@@ -78,7 +78,7 @@ export const fileEndpoints: readonly Endpoint[] = [
     answer: z.object({ exists: z.boolean() }),
     handle: async (edge, authority, { query }) => mapped(await fileExists(edge, authority, query.path), (exists) => ({ exists })),
   }),
-  vmEndpoint("files", {
+  forwardedEndpoint("files", {
     method: "get",
     path: `${FS}/stat`,
     summary: "Describe what a path leads to",
@@ -87,7 +87,7 @@ export const fileEndpoints: readonly Endpoint[] = [
     answer: stat,
     handle: async (edge, authority, { query }) => mapped(await fileStatusAt(edge, authority, query.path), toStat),
   }),
-  vmEndpoint("files", {
+  forwardedEndpoint("files", {
     method: "get",
     path: `${FS}/dir`,
     summary: "List a directory",

@@ -2,7 +2,7 @@ import { z } from "zod";
 import { type TerminalRow, terminalSide } from "../../../protocol/host-api.ts";
 import { IMAGE_USER } from "../../../protocol/linux-user.ts";
 import { attachTerminal, closeTerminal, listTerminals, openTerminal } from "../../services/terminals.ts";
-import { type Endpoint, vmEndpoint, vmSocketEndpoint } from "../endpoint.ts";
+import { type Endpoint, forwardedEndpoint, vmEndpoint, vmSocketEndpoint } from "../endpoint.ts";
 import { mintTerminalTicket, terminalTicketAnswer, terminalTicketSummary } from "../terminal-ticket.ts";
 import { mapped } from "../translate.ts";
 
@@ -49,7 +49,7 @@ export const ptyEndpoints: readonly Endpoint[] = [
       return openTerminal(caller, "v5", { cols, rows, exec, slug, replaceOnExit: replaceOnExit === "true" });
     },
   }),
-  vmEndpoint("terminal", {
+  forwardedEndpoint("terminal", {
     method: "get",
     path: `${PTY}/sessions`,
     summary: "List terminal sessions",
@@ -68,7 +68,7 @@ export const ptyEndpoints: readonly Endpoint[] = [
     answer: z.never(),
     handle: async (_edge, caller, { path }) => attachTerminal(caller, "v5", path.session, {}),
   }),
-  vmEndpoint("terminal", {
+  forwardedEndpoint("terminal", {
     method: "delete",
     path: `${PTY}/sessions/{session}`,
     summary: "Kill a terminal session and remove it",

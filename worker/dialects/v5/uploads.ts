@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { uploadStatus } from "../../../protocol/host-api.ts";
 import { beginUpload, commitUpload, continueUpload, giveUpUpload, uploadProgress } from "../../services/uploads.ts";
-import { type Endpoint, vmEndpoint } from "../endpoint.ts";
+import { type Endpoint, forwardedEndpoint } from "../endpoint.ts";
 import { mapped } from "../translate.ts";
 import { absolutePath, NEW_FILE_MODE, namedUser, permissionBits, queryNumber, sha256, userQuery } from "./file-path.ts";
 
@@ -17,7 +17,7 @@ const uploadBody = z.strictObject({
 
 /** Files of 0.2 that come in pieces (contract section 4.5). */
 export const uploadEndpoints: readonly Endpoint[] = [
-  vmEndpoint("files", {
+  forwardedEndpoint("files", {
     method: "post",
     path: UPLOADS,
     summary: "Begin a file that will come in pieces",
@@ -30,7 +30,7 @@ export const uploadEndpoints: readonly Endpoint[] = [
       return beginUpload(edge, authority, { path, size, sha256: digest ?? null, mode: mode ?? null, newMode: NEW_FILE_MODE });
     },
   }),
-  vmEndpoint("files", {
+  forwardedEndpoint("files", {
     method: "get",
     path: UPLOAD,
     summary: "Say how far an upload has come",
@@ -39,7 +39,7 @@ export const uploadEndpoints: readonly Endpoint[] = [
     answer: uploadStatus,
     handle: async (edge, authority, { path }) => uploadProgress(edge, authority, path.uploadId),
   }),
-  vmEndpoint("files", {
+  forwardedEndpoint("files", {
     method: "put",
     path: UPLOAD,
     summary: "Send a piece (bytes); what is there already is acknowledged and not written again",
@@ -49,7 +49,7 @@ export const uploadEndpoints: readonly Endpoint[] = [
     handle: async (edge, authority, { path, query, request }) =>
       continueUpload(edge, authority, path.uploadId, query.offset, request.body),
   }),
-  vmEndpoint("files", {
+  forwardedEndpoint("files", {
     method: "post",
     path: `${UPLOAD}/commit`,
     summary: "Put a complete upload in its place",
@@ -58,7 +58,7 @@ export const uploadEndpoints: readonly Endpoint[] = [
     answer: z.void(),
     handle: async (edge, authority, { path }) => mapped(await commitUpload(edge, authority, path.uploadId), () => undefined),
   }),
-  vmEndpoint("files", {
+  forwardedEndpoint("files", {
     method: "delete",
     path: UPLOAD,
     summary: "Give an upload up",

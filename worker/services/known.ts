@@ -1,0 +1,80 @@
+import type { AccountStanding, Placement, Tenancy, Verdict, VerdictQuestion } from "../../durable-objects/contract.ts";
+import type { FailureKind, Result } from "../../protocol/failures.ts";
+import { accountSubject } from "../../protocol/subjects.ts";
+import type { Credential } from "../../protocol/tokens.ts";
+import { caches, lookupOf, refusalLimitsOf } from "../cache/edge-caches.ts";
+import type { FactCache, Found } from "../cache/facts.ts";
+import type { Fact } from "../cache/freshness.ts";
+import type { Edge } from "../edge.ts";
+import { accountObject, ask, identityObject, vmObject } from "../objects.ts";
+
+/**
+ * What the edge knows about a request that it forwards, from the nearest level that may say it. Every look-up notes in the
+ * request's timing which level that was. `refused`: what a verifier refused; then the object itself is asked.
+ */
+
+/** Refusals that are repeated for a moment. The rest passes by itself or costs the object nothing. */
+const REPEATED: ReadonlySet<FailureKind> = new Set(["credential-invalid", "vm-not-found", "linux-user-forbidden", "forbidden"]);
+
+/** The verdict of an access token. */
+export async function tokenVerdict(
+  edge: Edge,
+  { routing, secretHash }: Credential,
+  question: VerdictQuestion,
+  refused: Verdict | null,
+): Promise<Result<Verdict>> {
+  const asked = `${secretHash} ${question.vmId} ${question.operation} ${question.linuxUser ?? "-"}`;
+  const known = refused === null ? await caches.refusals.find(routing, asked, refusalLimitsOf(edge)) : null;
+  if (known !== null) return { ok: false, failure: known };
+  const askedAt = edge.clock();
+  const read = () => ask(() => identityObject(edge.env, routing).verdict(secretHash, question));
+  const verdict = await find(edge, "verdict", caches.verdicts, `${routing} ${asked}`, read, refused);
+  if (!verdict.ok && REPEATED.has(verdict.failure.kind)) {
+    caches.refusals.enter(routing, asked, { failure: verdict.failure, askedAt }, refusalLimitsOf(edge));
+  }
+  return verdict;
+}
+
+/** The standing of an API key. */
+export function keyStanding(
+  edge: Edge,
+  { routing, secretHash }: Credential,
+  refused: AccountStanding | null,
+): Promise<Result<AccountStanding>> {
+  const read = () => ask(() => accountObject(edge.env, routing).checkKey(secretHash));
+  return find(edge, "verdict", caches.keys, `${routing} ${secretHash}`, read, refused);
+}
+
+/** The verdict that an API key's standing makes. That the VM is the account's, its placement says. */
+export function keyVerdict({ accountId, keyId, epoch, readAt }: AccountStanding, question: VerdictQuestion): Verdict {
+  return { subject: accountSubject(accountId), accountId, credentialId: keyId, ...question, epoch, readAt, expiresAt: null };
+}
+
+export function tenancyOf(edge: Edge, accountId: string, refused: Tenancy | null): Promise<Result<Tenancy>> {
+  return find(edge, "tenancy", caches.tenancies, accountId, () => ask(() => accountObject(edge.env, accountId).tenancy()), refused);
+}
+
+export function placementOf(edge: Edge, vmId: string, refused: Placement | null): Promise<Result<Placement>> {
+  return find(edge, "placement", caches.placements, vmId, () => ask(() => vmObject(edge.env, vmId).placement()), refused);
+}
+
+/** Something about an identity or an account was widened here: what was refused before is asked again. */
+export async function widened(edge: Edge, objectName: string): Promise<void> {
+  await caches.refusals.widen(objectName, refusalLimitsOf(edge));
+}
+
+async function find<T extends Fact>(
+  edge: Edge,
+  step: string,
+  cache: FactCache<T>,
+  key: string,
+  read: () => Promise<Result<T>>,
+  refused: T | null,
+): Promise<Result<T>> {
+  const startedAt = edge.timing.now();
+  const lookup = lookupOf(edge);
+  const { result, level }: Found<T> =
+    refused === null ? await cache.find(key, lookup, read) : await cache.reread(key, refused, lookup, read);
+  edge.timing.add(step, startedAt, level);
+  return result;
+}
