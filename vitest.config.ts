@@ -28,7 +28,7 @@ export default defineConfig({
       {
         test: {
           name: "node",
-          include: ["test/{protocol,service,forwarder,bin,fuzz}/**/*.test.ts"],
+          include: ["test/{protocol,service,forwarder,bin,fuzz,model}/**/*.test.ts"],
           exclude: ["test/forwarder/openssh/**"],
         },
       },

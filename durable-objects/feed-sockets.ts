@@ -1,4 +1,4 @@
-import { FEED_PING, FEED_PONG, type FeedDownstream, type FeedUpstream } from "../protocol/feed.ts";
+import { FEED_PING, type FeedDownstream, type FeedUpstream, feedPong } from "../protocol/feed.ts";
 
 export type Hello = Extract<FeedUpstream, { type: "hello" }>;
 
@@ -19,8 +19,14 @@ export class FeedSockets {
 
   constructor(ctx: DurableObjectState) {
     this.#ctx = ctx;
-    // Heartbeats are answered by the runtime, so an idle region sleeps however many verifiers listen.
-    ctx.setWebSocketAutoResponse(new WebSocketRequestResponsePair(FEED_PING, FEED_PONG));
+  }
+
+  /**
+   * Heartbeats are answered by the runtime, so an idle region sleeps however many verifiers listen. The answer says how many
+   * floors were sent; call this anew whenever there are more.
+   */
+  answerHeartbeats(floorsSent: number): void {
+    this.#ctx.setWebSocketAutoResponse(new WebSocketRequestResponsePair(FEED_PING, feedPong(floorsSent)));
   }
 
   accept(socket: WebSocket, service: string): void {

@@ -1,3 +1,4 @@
+import { FLOOR_COUNT_TABLE } from "./region-floors.ts";
 import { SERVICES_TABLES } from "./region-services.ts";
 
 /** Tables of a region. Who is connected is not among them: that is for the open sockets to say. */
@@ -22,4 +23,5 @@ export const REGION_SCHEMA: readonly string[] = [
    CREATE INDEX ssh_sessions_by_account ON ssh_sessions (account_id, since);
    CREATE INDEX ssh_sessions_by_forwarder ON ssh_sessions (forwarder_id);`,
   SERVICES_TABLES,
+  FLOOR_COUNT_TABLE,
 ];

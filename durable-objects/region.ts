@@ -5,7 +5,6 @@ import { newRowId } from "../protocol/ids.ts";
 import { CREDENTIAL_INVALID_MESSAGE } from "../protocol/messages.ts";
 import type { EnrolmentAnswer, EnrolmentRequest } from "../protocol/service-api.ts";
 import { claimedService, isServiceId } from "../protocol/service-assertion.ts";
-import type { Subject } from "../protocol/subjects.ts";
 import { mintCredential } from "../protocol/tokens.ts";
 import {
   FEED_REGION_HEADER,
@@ -20,6 +19,7 @@ import {
 } from "./contract.ts";
 import type { Env } from "./env.ts";
 import { FeedSockets, type Hello } from "./feed-sockets.ts";
+import { RegionFloors } from "./region-floors.ts";
 import { REGION_SCHEMA } from "./region-schema.ts";
 import { RegionServices, standingOf } from "./region-services.ts";
 import { SshSessions } from "./ssh-sessions.ts";
@@ -36,10 +36,13 @@ export class Region extends StoredObject implements RegionApi {
   readonly #sockets: FeedSockets;
   readonly #sessions: SshSessions;
   readonly #services: RegionServices;
+  readonly #floors: RegionFloors;
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env, REGION_SCHEMA);
     this.#sockets = new FeedSockets(ctx);
+    this.#floors = new RegionFloors(ctx.storage);
+    this.#sockets.answerHeartbeats(this.schema.exists ? this.#floors.sent() : 0);
     this.#sessions = new SshSessions(this.sql);
     this.#services = new RegionServices(ctx.storage, (length) => this.randomBytes(length));
   }
@@ -163,21 +166,10 @@ export class Region extends StoredObject implements RegionApi {
   async deliverFloors(floors: readonly Floor[]): Promise<void> {
     this.schema.prepare();
     const now = this.clock();
-    this.ctx.storage.transactionSync(() => {
-      this.sql.exec("DELETE FROM floors WHERE received_at < ?", now - this.settings.FLOOR_KEEP_MS);
-      for (const floor of floors) {
-        this.sql.exec(
-          `INSERT INTO floors (sub, epoch, at, received_at) VALUES (?, ?, ?, ?) ON CONFLICT (sub) DO UPDATE
-           SET epoch = excluded.epoch, at = excluded.at, received_at = excluded.received_at WHERE excluded.epoch > epoch`,
-          floor.sub,
-          floor.epoch,
-          floor.at,
-          now,
-        );
-      }
-    });
+    const kept = this.#floors.keep(floors, now, now - this.settings.FLOOR_KEEP_MS);
+    this.#sockets.answerHeartbeats(this.#floors.sent());
     for (const socket of this.#sockets.members()) {
-      for (const floor of floors) this.#sockets.send(socket, { type: "floor", floor });
+      for (const { floor, number } of kept) this.#sockets.send(socket, { type: "floor", floor, number });
     }
   }
 
@@ -258,14 +250,9 @@ export class Region extends StoredObject implements RegionApi {
     this.#sockets.replaceOlder(socket);
     if (hello.role === "forwarder") this.#sessions.forget(hello.id, new Set(this.#sockets.forwarders().keys()));
     // No await since the floors were read: whatever is delivered from now on finds this socket among the members.
-    const floors = this.sql
-      .exec<{ sub: string; epoch: number; at: number }>(
-        "SELECT sub, epoch, at FROM floors WHERE received_at >= ? ORDER BY received_at",
-        now - this.settings.FLOOR_KEEP_MS,
-      )
-      .toArray()
-      .map((row) => ({ sub: row.sub as Subject, epoch: row.epoch, at: row.at }));
-    this.#sockets.send(socket, { type: "welcome", region: this.#name(), issuer: this.env.ISSUER, floors });
+    const floors = this.#floors.since(now - this.settings.FLOOR_KEEP_MS);
+    const number = this.#floors.sent();
+    this.#sockets.send(socket, { type: "welcome", region: this.#name(), issuer: this.env.ISSUER, floors, number });
   }
 
   async #passOn(hostId: string, message: Extract<FeedUpstream, { type: "vm-state" }>): Promise<void> {

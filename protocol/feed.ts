@@ -4,11 +4,22 @@ import { isPrincipal, isSubject, type Subject } from "./subjects.ts";
 
 /**
  * The feed: one WebSocket that a host or forwarder opens to its region's object at `GET /service/v1/feed` with an
- * assertion of its own (`service-assertion.ts`) as bearer. Text frames of JSON, except the heartbeat: the verifier sends `ping`, and the runtime answers
- * `pong` without waking the object.
+ * assertion of its own (`service-assertion.ts`) as bearer. Text frames of JSON, except the heartbeat: the verifier sends
+ * `ping`, and the runtime answers `pong` (see `feedPong`) without waking the object.
  */
 export const FEED_PING = "ping";
 export const FEED_PONG = "pong";
+
+/** The answer to a heartbeat: `pong` and how many floors the region has sent so far, so that a lost one is missed. */
+export function feedPong(floorsSent: number): string {
+  return `${FEED_PONG} ${floorsSent}`;
+}
+
+/** Reads a heartbeat's answer: the number of floors, or null when the region does not count; undefined: no such answer. */
+export function readPong(text: string): number | null | undefined {
+  if (text === FEED_PONG) return null;
+  return /^pong \d{1,15}$/.test(text) ? Number(text.slice(FEED_PONG.length + 1)) : undefined;
+}
 
 const principal = z.custom<Subject>(isPrincipal);
 const floor = z.object({ sub: z.custom<Subject>(isSubject), epoch: z.int().nonnegative(), at: z.number() });
@@ -68,8 +79,16 @@ export type FeedUpstream = z.infer<typeof feedUpstream>;
 
 /** What the region sends. `welcome` answers `hello` and carries every floor still kept, so a late joiner misses none. */
 export const feedDownstream = z.discriminatedUnion("type", [
-  z.object({ type: z.literal("welcome"), region: z.string(), issuer: z.string(), floors: z.array(floor) }),
-  z.object({ type: z.literal("floor"), floor }),
+  z.object({
+    type: z.literal("welcome"),
+    region: z.string(),
+    issuer: z.string(),
+    floors: z.array(floor),
+    /** Number of the last floor that was sent to anybody; absent from a region that does not count. */
+    number: z.int().nonnegative().optional(),
+  }),
+  /** `number`: which one it is, counted by the region. */
+  z.object({ type: z.literal("floor"), floor, number: z.int().positive().optional() }),
   /** To a forwarder: end this connection, if it still is. */
   z.object({ type: z.literal("close-ssh-session"), id: z.string() }),
   z.object({ type: z.literal("refused"), message: z.string() }),

@@ -1,7 +1,7 @@
 import type { JWTVerifyGetKey } from "jose";
 import type { Clock } from "./bytes.ts";
 import { FloorTable } from "./floors.ts";
-import { type CheckedTicket, CLOCK_TOLERANCE_S, checkTicket, subjectsOf } from "./ticket.ts";
+import { type CheckedTicket, CLOCK_TOLERANCE_S, checkTicket, subjectsOf, type TicketClaims } from "./ticket.ts";
 
 /** Limits of a verifier; every one is a setting of the host and the forwarder. */
 export interface VerifierLimits {
@@ -22,6 +22,17 @@ export const DEFAULT_VERIFIER_LIMITS: VerifierLimits = {
   floorKeepMs: 300_000,
   maxReplayEntries: 100_000,
 };
+
+/** Why a genuine ticket's verdict is too old for what is known here, or null. `now`: milliseconds since 1970 UTC. */
+export function staleness(
+  claims: TicketClaims,
+  floors: FloorTable,
+  at: { readonly now: number; readonly isFeedFresh: boolean } & Pick<VerifierLimits, "silentReadAgeS">,
+): "stale-epoch" | "stale-authority" | null {
+  for (const [subject, epoch] of subjectsOf(claims)) if (!floors.admits(subject, epoch)) return "stale-epoch";
+  const isOld = at.now / 1000 - claims.read_at > at.silentReadAgeS;
+  return isOld && !at.isFeedFresh ? "stale-authority" : null;
+}
 
 /**
  * A ticket verifier with its memory: floors from the feed, when the feed last spoke, and the single-use tickets already
@@ -46,11 +57,13 @@ export class TicketVerifier {
     this.floors = new FloorTable(this.#limits.floorKeepMs);
   }
 
-  /** Called for every message of the feed, heartbeats included. */
-  feedHeard(): void {
-    const now = this.#clock();
-    this.#feedHeardAt = now;
-    this.floors.prune(now);
+  /**
+   * Everything that the feed had to say up to a time is known here (milliseconds since 1970 UTC, by this clock). For a heartbeat
+   * that is when it was sent: its answer may have been long on its way.
+   */
+  feedHeard(upTo = this.#clock()): void {
+    this.#feedHeardAt = Math.max(this.#feedHeardAt, upTo);
+    this.floors.prune(this.#clock());
   }
 
   /** Whether the feed has spoken recently enough to trust that no floor was missed. */
@@ -64,12 +77,8 @@ export class TicketVerifier {
     const checked = await checkTicket(ticket, { getKey: this.#getKey, issuer: this.#issuer, audience: this.#audience, now });
     if (!checked.ok) return checked;
     const { claims } = checked;
-    for (const [subject, epoch] of subjectsOf(claims)) {
-      if (!this.floors.admits(subject, epoch)) return { ok: false, reason: "stale-epoch" };
-    }
-    if (!this.isFeedFresh() && now / 1000 - claims.read_at > this.#limits.silentReadAgeS) {
-      return { ok: false, reason: "stale-authority" };
-    }
+    const reason = staleness(claims, this.floors, { now, isFeedFresh: this.isFeedFresh(), ...this.#limits });
+    if (reason !== null) return { ok: false, reason };
     if (claims.azp === "client" && !this.#useOnce(claims.jti, claims.exp, now)) return { ok: false, reason: "replayed" };
     return checked;
   }

@@ -1,6 +1,7 @@
 import WebSocket from "ws";
 import type { Clock } from "../protocol/bytes.ts";
-import { FEED_PING, FEED_PONG, type FeedDownstream, type FeedUpstream, feedDownstream } from "../protocol/feed.ts";
+import { FEED_PING, type FeedDownstream, type FeedUpstream, feedDownstream, readPong } from "../protocol/feed.ts";
+import { FeedNumbers } from "../protocol/feed-numbers.ts";
 import type { Floor } from "../protocol/floors.ts";
 import { TicketVerifier, type VerifierLimits } from "../protocol/verifier.ts";
 import type { ServiceCredential } from "./credential.ts";
@@ -97,7 +98,12 @@ class FeedSocket {
   #awaitWelcome: NodeJS.Timeout | null = null;
   #redialMs: number;
   #verifier: TicketVerifier | null = null;
-  #unanswered = 0;
+  readonly #numbers = new FeedNumbers();
+  /** When the heartbeats were sent that are not answered yet. */
+  #unanswered: number[] = [];
+  #helloAt = 0;
+  /** Heartbeats in a row whose answer told of floors that are not here. */
+  #behind = 0;
   #welcomed = false;
   #closed = false;
 
@@ -132,7 +138,9 @@ class FeedSocket {
     this.#socket = socket;
     socket.on("open", () => {
       socket.send(JSON.stringify(this.#options.hello));
-      this.#unanswered = 0;
+      this.#helloAt = this.#options.clock();
+      this.#unanswered = [];
+      this.#behind = 0;
       this.#welcomed = false;
       this.#heartbeat = setInterval(() => this.#beat(socket), this.#times.heartbeatMs);
       this.#awaitWelcome = setTimeout(() => {
@@ -161,27 +169,45 @@ class FeedSocket {
 
   #beat(socket: WebSocket): void {
     // Two heartbeats without an answer: the connection is dead even if TCP has not noticed.
-    if (this.#unanswered >= 2) {
+    if (this.#unanswered.length >= 2) {
       socket.terminate();
       return;
     }
-    this.#unanswered += 1;
+    this.#unanswered.push(this.#options.clock());
     socket.send(FEED_PING);
   }
 
   #receive(text: string): void {
-    this.#unanswered = 0;
-    if (text !== FEED_PONG) {
-      const message = readMessage(text);
-      if (message === null) {
-        this.#options.log.warn("feed message of an unknown form was dropped");
-        return;
-      }
-      this.#handle(message);
+    const sent = readPong(text);
+    if (sent !== undefined) {
+      this.#pong(sent);
+      return;
     }
+    const message = readMessage(text);
+    if (message === null) this.#options.log.warn("feed message of an unknown form was dropped");
+    else this.#handle(message);
+  }
+
+  #pong(sent: number | null): void {
     this.#keys.keepFresh();
+    const pingedAt = this.#unanswered.shift();
     // A heartbeat answered before the welcome proves nothing: floors raised during the break are not here yet.
-    if (this.#welcomed) this.#verifier?.feedHeard();
+    if (!this.#welcomed || pingedAt === undefined) return;
+    if (!this.#numbers.hasAll(sent)) {
+      this.#missFloors();
+      return;
+    }
+    this.#behind = 0;
+    this.#verifier?.feedHeard(pingedAt);
+  }
+
+  /** A floor may be about to arrive; one that is still missing at the next heartbeat was lost, and a new welcome has it. */
+  #missFloors(): void {
+    this.#behind += 1;
+    if (this.#behind < 2) return;
+    this.#options.log.warn("a floor was lost on the feed; dialling anew");
+    this.#behind = 0;
+    this.#socket?.terminate();
   }
 
   #handle(message: FeedDownstream): void {
@@ -191,6 +217,7 @@ class FeedSocket {
         return;
       case "floor":
         this.#raise(message.floor);
+        if (message.number !== undefined) this.#numbers.arrived(message.number);
         return;
       case "close-ssh-session":
         this.#options.onCloseSession?.(message.id);
@@ -218,6 +245,8 @@ class FeedSocket {
     this.#verifier = verifier;
     // Floors first: a late joiner must know what it missed before it accepts a ticket.
     for (const floor of message.floors) this.#raise(floor);
+    this.#numbers.begin(message.number ?? 0);
+    verifier.feedHeard(this.#helloAt);
     this.#welcomed = true;
     if (this.#awaitWelcome !== null) clearTimeout(this.#awaitWelcome);
     log.info("joined region", { region: message.region, floors: message.floors.length });

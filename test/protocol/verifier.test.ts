@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { tenantSubject, vmSubject } from "../../protocol/subjects.ts";
 import type { TicketClaims } from "../../protocol/ticket.ts";
 import { DEFAULT_VERIFIER_LIMITS, TicketVerifier, type VerifierLimits } from "../../protocol/verifier.ts";
 import { AUDIENCE, goodClaims, ISSUER, NOW, newSigner, sign } from "./support/tickets.ts";
@@ -113,4 +114,15 @@ test("a forged ticket uses nothing up and learns nothing about floors", async ()
   const { show, verifier } = open();
   verifier.floors.raise({ sub: goodClaims().sub, epoch: 9, at: NOW });
   expect(await show(await sign(await newSigner(), client))).toBe("signature");
+});
+
+test.each([
+  ["its account's suspension", { sub: tenantSubject("c".repeat(16)), epoch: 3 }, { acct: "c".repeat(16), acct_epoch: 2 }],
+  ["its VM's deletion or move", { sub: vmSubject(goodClaims().vm), epoch: 3 }, { vm_epoch: 2 }],
+  ["its VM's, when it names no epoch", { sub: vmSubject(goodClaims().vm), epoch: 1 }, {}],
+] as const)("a ticket from before %s is stale, and one from after is good", async (_what, floor, claims) => {
+  const { verifier, show, make } = open();
+  verifier.floors.raise({ ...floor, at: NOW });
+  expect(await show(await make(claims))).toBe("stale-epoch");
+  expect(await show(await make({ ...claims, acct_epoch: floor.epoch, vm_epoch: floor.epoch }))).toBe("accepted");
 });

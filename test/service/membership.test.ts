@@ -109,6 +109,32 @@ describe("membership", () => {
     await until(() => edge.connections() >= 2, "it was let in again");
   });
 
+  test("does not trust a feed that lost a floor: dials anew and has it from the welcome", async () => {
+    const edge = await region();
+    const member = await join(edge);
+    // The region says that it sent a floor that never came.
+    edge.lose({ sub: SUB, epoch: 4, at: Date.now() });
+    await until(() => edge.connections() > 1, "a second connection");
+    await until(() => !member.verifier.floors.admits(SUB, 3), "the floor");
+    expect(member.verifier.floors.admits(SUB, 4)).toBe(true);
+  });
+
+  test("takes floors that come late, twice and out of order for what they are, without dialling", async () => {
+    const edge = await region();
+    const member = await join(edge);
+    for (const [epoch, number] of [
+      [3, 2],
+      [2, 1],
+      [3, 2],
+    ] as const) {
+      edge.send({ type: "floor", floor: { sub: SUB, epoch, at: Date.now() }, number });
+    }
+    edge.count(2);
+    const pings = edge.pings();
+    await until(() => edge.pings() > pings + 4, "more heartbeats");
+    expect([edge.connections(), member.verifier.floors.admits(SUB, 2)]).toEqual([1, false]);
+  });
+
   test("notices a connection that is dead without a word", async () => {
     const edge = await region();
     await join(edge);

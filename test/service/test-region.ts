@@ -1,7 +1,7 @@
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { type WebSocket, WebSocketServer } from "ws";
-import { FEED_PING, FEED_PONG, type FeedDownstream, type FeedUpstream } from "../../protocol/feed.ts";
+import { FEED_PING, type FeedDownstream, type FeedUpstream, feedPong } from "../../protocol/feed.ts";
 import type { Floor } from "../../protocol/floors.ts";
 import type { ServiceCredential } from "../../service/credential.ts";
 import { EnrolmentDesk } from "./enrolment-desk.ts";
@@ -17,6 +17,10 @@ export interface TestRegion {
   readonly floors: Floor[];
   send(message: FeedDownstream): void;
   sendText(text: string): void;
+  /** Says from now on that so many floors were sent. */
+  count(number: number): void;
+  /** Raises a floor of which members are told by a welcome only. */
+  lose(floor: Floor): void;
   /** Breaks every connection. */
   cut(): void;
   /** Answers nothing at all any more. */
@@ -50,12 +54,13 @@ export async function startTestRegion(options: {
   let hold = options.holdWelcome ?? false;
   let status: number | null = options.failWith ?? null;
   let muted = false;
+  let sent = 0;
 
   const sendText = (text: string) => {
     for (const socket of sockets) socket.send(text);
   };
   const send = (message: FeedDownstream) => sendText(JSON.stringify(message));
-  const welcome = () => send({ type: "welcome", region: "test", issuer: ISSUER, floors });
+  const welcome = () => send({ type: "welcome", region: "test", issuer: ISSUER, floors, number: sent });
 
   const server = createServer((_request, response) => response.writeHead(404).end());
   const feed = new WebSocketServer({ noServer: true });
@@ -75,7 +80,7 @@ export async function startTestRegion(options: {
         if (muted) return;
         if (text === FEED_PING) {
           count.pings += 1;
-          accepted.send(FEED_PONG);
+          accepted.send(feedPong(sent));
           return;
         }
         const message = JSON.parse(text) as FeedUpstream;
@@ -95,6 +100,13 @@ export async function startTestRegion(options: {
     floors,
     send,
     sendText,
+    count: (number) => {
+      sent = number;
+    },
+    lose: (floor) => {
+      floors.push(floor);
+      sent += 1;
+    },
     cut: () => {
       for (const socket of sockets) socket.terminate();
     },

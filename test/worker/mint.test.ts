@@ -4,7 +4,8 @@ import { afterEach, describe, expect, it } from "vitest";
 import type { Verdict } from "../../durable-objects/contract.ts";
 import { platformRandomBytes } from "../../protocol/bytes.ts";
 import { checkTicket, forwarderAudience, hostAudience } from "../../protocol/ticket.ts";
-import { mintTicket, type TicketOptions } from "../../worker/tickets/mint.ts";
+import type { TicketOptions } from "../../worker/tickets/claims.ts";
+import { mintTicket } from "../../worker/tickets/mint.ts";
 import { currentSigner, forgetSigner } from "../../worker/tickets/signer.ts";
 import { bindings, freshName, freshVmId, setClock } from "../durable-objects/objects.ts";
 

@@ -1,5 +1,5 @@
 import type { Placement, Tenancy, Verdict } from "../../durable-objects/contract.ts";
-import type { TicketOptions } from "../tickets/mint.ts";
+import type { TicketOptions } from "../tickets/claims.ts";
 
 /** Everything that a ticket hangs on. */
 export interface TicketBasis {

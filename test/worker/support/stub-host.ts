@@ -1,6 +1,6 @@
 import { createLocalJWKSet, type JSONWebKeySet } from "jose";
 import { FAILURES, type Failure, type FailureKind } from "../../../protocol/failures.ts";
-import { FEED_PING, FEED_PONG, feedDownstream } from "../../../protocol/feed.ts";
+import { FEED_PING, feedDownstream, readPong } from "../../../protocol/feed.ts";
 import { FILE_KIND_HEADER, GUEST_ANSWER_HEADER, JOB_STATE_HEADER } from "../../../protocol/headers.ts";
 import type { ExecAnswer } from "../../../protocol/host-api.ts";
 import { hostAudience, type TicketClaims } from "../../../protocol/ticket.ts";
@@ -65,7 +65,7 @@ export class StubHost {
   #hear(text: string): void {
     if (!this.isFeedUp) return;
     this.#verifier.feedHeard();
-    if (text === FEED_PONG) {
+    if (readPong(text) !== undefined) {
       this.#pongs += 1;
       return;
     }
