@@ -178,6 +178,7 @@ class FeedSocket {
   }
 
   #receive(text: string): void {
+    this.#keys.keepFresh();
     const sent = readPong(text);
     if (sent !== undefined) {
       this.#pong(sent);
@@ -189,7 +190,6 @@ class FeedSocket {
   }
 
   #pong(sent: number | null): void {
-    this.#keys.keepFresh();
     const pingedAt = this.#unanswered.shift();
     // A heartbeat answered before the welcome proves nothing: floors raised during the break are not here yet.
     if (!this.#welcomed || pingedAt === undefined) return;

@@ -68,7 +68,7 @@ describe("the first frame", () => {
     const kept = floor();
     await (await localRegion()).deliverFloors([kept]);
     const { welcome } = await joinHost();
-    expect(welcome).toEqual({ type: "welcome", region: "local", issuer: "postern", floors: [kept] });
+    expect(welcome).toEqual({ type: "welcome", region: "local", issuer: "postern", floors: [kept], number: 1 });
   });
 
   it("may come once only", async () => {
@@ -104,8 +104,8 @@ describe("floors", () => {
     await forwarder.next();
     const raised = floor();
     await (await localRegion()).deliverFloors([raised]);
-    expect(await host.feed.next()).toEqual({ type: "floor", floor: raised });
-    expect(await forwarder.next()).toEqual({ type: "floor", floor: raised });
+    expect(await host.feed.next()).toEqual({ type: "floor", floor: raised, number: 1 });
+    expect(await forwarder.next()).toEqual({ type: "floor", floor: raised, number: 1 });
     silent.send(forwarderHello());
     expect(await silent.next()).toMatchObject({ type: "welcome", floors: [raised] });
   });
@@ -143,7 +143,7 @@ describe("floors", () => {
     await evictDurableObject(await localRegion());
     const raised = floor();
     await (await localRegion()).deliverFloors([raised]);
-    expect(await host.feed.next()).toEqual({ type: "floor", floor: raised });
+    expect(await host.feed.next()).toEqual({ type: "floor", floor: raised, number: 1 });
     const [row] = must(await (await localRegion()).listHosts());
     expect(row).toMatchObject({ id: host.id, connected: true });
     host.feed.send("out of place");
@@ -159,11 +159,25 @@ describe("floors", () => {
 });
 
 describe("a heartbeat", () => {
+  it("is answered with how many floors there have been, so that a lost one is missed; also by an object that starts anew", async () => {
+    const host = await joinHost();
+    const floors = [1, 2].map((epoch) => ({ sub: identitySubject(freshName()), epoch, at: Date.now() }));
+    await (await localRegion()).deliverFloors(floors);
+    expect([await host.feed.next(), await host.feed.next()]).toMatchObject([{ number: 1 }, { number: 2 }]);
+    host.feed.send("ping");
+    expect(await host.feed.next()).toBe("pong 2");
+    await abortAllDurableObjects();
+    const again = await joinHost();
+    expect(again.welcome).toMatchObject({ number: 2 });
+    again.feed.send("ping");
+    expect(await again.feed.next()).toBe("pong 2");
+  });
+
   it("is answered, also while the object sleeps, and counts as a sign of life", async () => {
     const host = await joinHost();
     await evictDurableObject(await localRegion());
     host.feed.send("ping");
-    expect(await host.feed.next()).toMatch(/^pong \d+$/);
+    expect(await host.feed.next()).toBe("pong 0");
     const [row] = must(await (await localRegion()).listHosts());
     expect(row?.connected).toBe(true);
   });
