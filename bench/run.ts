@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { RunningSystem } from "../test/system/running-system.ts";
 import { edgeAuthorisedCpu } from "./edge-authorised-cpu.ts";
 import type { Benchmark, Figure } from "./figure.ts";
+import { hostQemuAsleep, hostQemuCreate, hostQemuWake } from "./host-qemu.ts";
 import { sshConnectVsDirect } from "./ssh-connect.ts";
 import { sshEcho } from "./ssh-echo.ts";
 import { sshHostile, sshIdle } from "./ssh-memory.ts";
@@ -18,6 +19,9 @@ const BENCHMARKS: readonly Benchmark[] = [
   sshEcho,
   sshIdle,
   sshHostile,
+  hostQemuCreate,
+  hostQemuWake,
+  hostQemuAsleep,
 ];
 
 /** What is measured is how fast it can go, not how fast it lets one credential go. */

@@ -2,8 +2,9 @@
 # Installs the Debian packages that a host needs, only those that are missing. Safe to run at every start: silent and
 # quick when there is nothing to do. Needs root and apt on Debian 12 or newer when there is.
 #
-#   install-system-packages.sh [--with-tests]
+#   install-system-packages.sh [--with-tests] [--with-qemu]
 #
+# --with-qemu adds what virtual machines need; it comes with --with-tests.
 # --with-tests adds what only the tests need: an sshd to stand in for a guest's, and the clients that people use.
 set -euo pipefail
 
@@ -24,6 +25,15 @@ NEEDED=(
 debian=$(. /etc/os-release 2>/dev/null && echo "${VERSION_ID:-}" || true)
 [[ "$debian" =~ ^[0-9]+$ ]] && ((debian >= 13)) && NEEDED+=(netavark=/usr/lib/podman/netavark)
 
+readonly NEEDED_BY_QEMU=(
+  qemu-system-x86=/usr/bin/qemu-system-x86_64
+  qemu-utils=/usr/bin/qemu-img
+  e2fsprogs=/sbin/mke2fs
+  busybox-static=/usr/bin/busybox
+  kmod=/usr/bin/kmod
+  cpio=/usr/bin/cpio
+)
+
 readonly NEEDED_BY_TESTS=(
   openssh-server=/usr/sbin/sshd
   sshpass=/usr/bin/sshpass
@@ -43,7 +53,8 @@ readonly NEEDED_BY_TESTS=(
 )
 
 wanted=("${NEEDED[@]}")
-[[ "${1-}" != --with-tests ]] || wanted+=("${NEEDED_BY_TESTS[@]}")
+[[ " $* " != *" --with-tests "* ]] || wanted+=("${NEEDED_BY_TESTS[@]}" "${NEEDED_BY_QEMU[@]}")
+[[ " $* " != *" --with-qemu "* ]] || wanted+=("${NEEDED_BY_QEMU[@]}")
 missing=()
 for entry in "${wanted[@]}"; do
   [[ -e "${entry#*=}" ]] || missing+=("${entry%%=*}")

@@ -63,6 +63,8 @@ export interface Driver {
   refusesTo?(action: Refusable): string;
   /** Why the driver cannot give these sizes, naming the member; null when it can. Asked before anything is made. */
   refuses(resources: MachineResources): string | null;
+  /** Other sizes wait for the machine's next start from its disk. Absent: they hold at once. */
+  readonly resizesAtNextStart?: boolean;
   list(): Promise<readonly Machine[]>;
   inspect(vmId: string): Promise<Machine | null>;
   /**
@@ -74,7 +76,10 @@ export interface Driver {
   start(vmId: string): Promise<Machine>;
   pause(vmId: string): Promise<Machine>;
   stop(vmId: string): Promise<Machine>;
-  /** Gives the machine other sizes, at once if it runs and from now on at every start; absent ones stay. */
+  /**
+   * Gives the machine other sizes, at once if it runs (but where `resizesAtNextStart`) and from now on at every start; absent
+   * ones stay.
+   */
   resize(vmId: string, resources: MachineResources): Promise<void>;
   /**
    * Captures the machine's disk as it is; the machine is held still meanwhile and goes on as it was. A snapshot lives apart
@@ -85,7 +90,7 @@ export interface Driver {
   deleteSnapshot(snapshotId: string): Promise<void>;
   /** Deletes machine and disk. Nothing to delete is success. */
   delete(vmId: string): Promise<void>;
-  /** Stops every machine and takes away processes, mounts, network and firewall rules. Disks stay. */
+  /** Stops every machine, or puts it to sleep where that leaves no process, and takes away processes, mounts, network and firewall rules. Disks stay. */
   close(): Promise<void>;
 }
 

@@ -18,7 +18,7 @@ export async function runHost(env: NodeJS.ProcessEnv): Promise<void> {
   try {
     const agent = await startHostAgent({
       settings,
-      driver: await loadDriver(settings, log),
+      driver: await loadDriver(settings, log, (progress) => say({ progress })),
       log,
       clock: Date.now,
       randomBytes: platformRandomBytes,

@@ -16,8 +16,23 @@ export const hostEnvironment = z.object({
   POSTERN_HOST_STATE: z.string().min(1),
   /** Folder for what can be made again, such as the base image; may be shared by several hosts. */
   POSTERN_CACHE: z.string().min(1).default("/var/cache/postern"),
-  /** How machines are made. `static` makes none: it has those that `POSTERN_STATIC_MACHINES` names. */
-  POSTERN_DRIVER: z.enum(["container", "static"]).default("container"),
+  /**
+   * How machines are made: `qemu`, `container`, or `auto` for what suits the host (docs/drivers.md). `static` makes none: it has
+   * those that `POSTERN_STATIC_MACHINES` names.
+   */
+  POSTERN_DRIVER: z.enum(["auto", "container", "qemu", "static"]).default("auto"),
+  /** Memory of a virtual machine for which none was chosen, MiB. */
+  POSTERN_QEMU_MEMORY_MIB: wholeNumber(512, 128),
+  /** Processors of a virtual machine for which none were chosen. */
+  POSTERN_QEMU_CPUS: wholeNumber(1, 1),
+  /** Size of a virtual machine's disk, GiB; it takes what is in it. */
+  POSTERN_QEMU_DISK_GIB: wholeNumber(8, 2),
+  /** How long a virtual machine may take to boot. */
+  POSTERN_QEMU_BOOT_MS: wholeNumber(120_000, 1),
+  /** How long a virtual machine may take to end by itself when it is stopped; then it is ended. */
+  POSTERN_QEMU_STOP_GRACE_MS: wholeNumber(15_000),
+  /** How long the boot that shows whether KVM works may take. */
+  POSTERN_QEMU_PROBE_MS: wholeNumber(12_000, 1),
   /** File that names the machines of the driver `static`; see docs/drivers.md. */
   POSTERN_STATIC_MACHINES: z.string().min(1).optional(),
   /** Longest connection and login of the agent at a static machine. */

@@ -66,7 +66,7 @@ async function bringUp(
   const apiUrl = `http://${address}:${port}`;
 
   say("Checking system packages …");
-  await installSystemPackages();
+  await installSystemPackages(env.POSTERN_DRIVER === "qemu" ? ["--with-qemu"] : []);
   say("Starting the edge …");
   const onCrash = (name: string) => (detail: string) =>
     say(`The ${name} ended (${detail}); starting it again. See ${join(home.logs, `${name}.log`)}`);
@@ -112,9 +112,9 @@ async function bringUp(
   say(readyScreen({ ...dev, vmId: vm.id, token: vm.token, knownHosts: hostKeys, sshConfig: config, devJson }));
 }
 
-async function installSystemPackages(): Promise<void> {
+async function installSystemPackages(options: readonly string[]): Promise<void> {
   try {
-    await promisify(execFile)("bash", [here("../install-system-packages.sh")]);
+    await promisify(execFile)("bash", [here("../install-system-packages.sh"), ...options]);
   } catch (error) {
     const { stderr } = error as { stderr?: string };
     throw new Error(stderr?.trim() || "system packages could not be installed", { cause: error });

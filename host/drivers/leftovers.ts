@@ -50,7 +50,7 @@ async function killMachines(home: PodmanHome): Promise<void> {
 /** Monitors of machines, and what they and the service run for a moment. */
 function engineProcesses(home: PodmanHome): Promise<readonly number[]> {
   const ours = (word: string) => word.startsWith(`${home.runDir}/`) || word.startsWith(`${home.diskDir}/`);
-  return processesWith((argv) => /(^|\/)(conmon|podman|runc)$/.test(argv[0] ?? "") && argv.some(ours));
+  return processesWith((argv) => /(^|\/)(conmon|podman|runc|qemu-system-x86_64)$/.test(argv[0] ?? "") && argv.some(ours));
 }
 
 async function processesWith(wanted: (argv: readonly string[]) => boolean): Promise<readonly number[]> {

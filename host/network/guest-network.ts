@@ -109,6 +109,33 @@ export class GuestNetwork {
     await ipBatch([`link set ${name} up`, `link set ${name} master ${bridge}`, `link set ${name} type bridge_slave isolated on`]);
   }
 
+  /** The name that the interface of the guest with this address must have. */
+  portName(address: string): string {
+    return portOf(this.#names.portPrefix, this.network, address);
+  }
+
+  /** MTU that guests must have. */
+  get mtu(): number {
+    return this.#mtu;
+  }
+
+  /**
+   * Joins the interface of a virtual machine, which its process has made and will take with it, to the bridge. Repeating it
+   * changes nothing.
+   */
+  async attachTap(address: string, internet: boolean): Promise<void> {
+    const { bridge } = this.#names;
+    const name = this.portName(address);
+    const mac = macOf(address);
+    await this.#admit({ name, mac, address, internet });
+    await ipBatch([
+      `link set ${name} mtu ${this.#mtu} addrgenmode none up`,
+      `neigh replace ${address} lladdr ${mac} dev ${bridge} nud permanent`,
+      `link set ${name} master ${bridge}`,
+      `link set ${name} type bridge_slave isolated on`,
+    ]);
+  }
+
   /** Forgets a guest's port, and removes it if its namespace still lives. */
   async detach(address: string): Promise<void> {
     const name = portOf(this.#names.portPrefix, this.network, address);

@@ -3,4 +3,6 @@ import { processLog } from "../../service/log.ts";
 import { describeDriver } from "./driver-contract.ts";
 import { CACHE_DIR } from "./guest-world.ts";
 
-describeDriver("container", (stateDir) => createContainerDriver({ stateDir, cacheDir: CACHE_DIR, log: processLog("test") }));
+describeDriver("container", "container", (stateDir) =>
+  createContainerDriver({ stateDir, cacheDir: CACHE_DIR, log: processLog("test") }),
+);

@@ -11,6 +11,9 @@ import { newVmId } from "../../protocol/ids.ts";
 /** The guest image's cache: the one that `npm start` uses, so that a machine builds the image once. */
 export const CACHE_DIR = process.env.POSTERN_CACHE ?? "/var/cache/postern";
 
+/** A virtual machine without KVM may boot for long. */
+const SSHD_DEADLINE_MS = 90_000;
+
 export interface CommandResult {
   readonly status: number;
   readonly stdout: string;
@@ -125,7 +128,8 @@ export async function openWorld(makeDriver: (stateDir: string) => Driver): Promi
       return { ...(await driver.create({ vmId, files: [seeded, ...files], ...wish })), hostKey };
     },
     ssh: async (machine, command, as = {}) => {
-      await eventually("sshd listens", async () => (await run("ssh-keyscan", ["-T", "5", machine.address])).stdout !== "");
+      const listens = async () => (await run("ssh-keyscan", ["-T", "5", machine.address])).stdout !== "";
+      await eventually("sshd listens", listens, SSHD_DEADLINE_MS);
       const options = [
         "StrictHostKeyChecking=no",
         "UserKnownHostsFile=/dev/null",

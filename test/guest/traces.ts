@@ -39,5 +39,5 @@ async function processLines(mine: (line: string) => boolean): Promise<readonly s
   const lines = await Promise.all(
     pids.map(async (pid) => (await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")).replaceAll("\0", " ")),
   );
-  return lines.filter((line) => /conmon|podman|runc|tini/.test(line) && mine(line));
+  return lines.filter((line) => /conmon|podman|runc|tini|qemu/.test(line) && mine(line));
 }
