@@ -12,6 +12,8 @@ postern keys services <region>              the hosts and forwarders that are en
 postern keys retire <region> <service-id>   revoke one of them
 postern keys service <region> [name]        make a service key: any number of hosts and forwarders enrol with it
 postern keys service-revoke <region> <key-id>   revoke it and everything that enrolled with it
+postern keys tickets rotate                 publish a new ticket key, which signs a few minutes later
+postern keys tickets void                   a ticket key got into wrong hands: withdraw all of them, and every ticket, now
 
 The edge is --url, else the system that runs from POSTERN_HOME. The operator's key is read from
 --operator-key-file, else from POSTERN_HOME/operator.key. A key is shown once.`;
@@ -42,6 +44,8 @@ function requestFor([kind, owner, extra, hostId]: readonly string[]): { method: 
       return { method: "POST", path: `/operator/v1/accounts/${name}/api-keys`, body: { name: extra ?? null } };
     case "service":
       return { method: "POST", path: `/operator/v1/regions/${name}/service-keys`, body: { name: extra ?? null } };
+    case "tickets":
+      return owner === "rotate" || owner === "void" ? { method: "POST", path: `/operator/v1/signing-keys/${owner}` } : null;
     case "join":
       if (extra === "host") return joinToken(name, { kind: extra, hostId: hostId ?? null });
       return extra === "forwarder" && hostId === undefined ? joinToken(name, { kind: extra }) : null;

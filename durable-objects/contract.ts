@@ -3,10 +3,9 @@ import type { MachineState } from "../protocol/feed.ts";
 import type { Floor } from "../protocol/floors.ts";
 import type { GuestFile, GuestGroup, GuestUser, MachineResources, PublicPort } from "../protocol/host-api.ts";
 import type { Operation } from "../protocol/operations.ts";
-import type { EnrolmentAnswer, EnrolmentRequest, ServiceKind } from "../protocol/service-api.ts";
-import type { ServiceId } from "../protocol/service-assertion.ts";
 import type { Subject } from "../protocol/subjects.ts";
 import type { CreationsApi } from "./creations.ts";
+import type { RegionServicesApi } from "./service-contract.ts";
 
 /**
  * The typed RPC between the Worker and the Durable Objects: plain data and discriminated unions only, since class
@@ -361,35 +360,6 @@ export interface SnapshotFilter {
 
 export type SnapshotCounts = Readonly<Record<SnapshotState, number>>;
 
-/** What a host's or forwarder's assertion resolves to. */
-export interface ServiceStanding {
-  readonly serviceId: ServiceId;
-  readonly region: string;
-  readonly kind: ServiceKind;
-  /** A host's id, which alone it may speak for; null for a forwarder. */
-  readonly hostId: string | null;
-}
-
-/** A join token to make: for one service of a kind and, if `hostId` is set, for that host only. */
-export interface JoinTokenWish {
-  readonly kind: ServiceKind;
-  readonly hostId: string | null;
-  readonly name: string | null;
-  /** Milliseconds. */
-  readonly lifeMs: number;
-}
-
-export interface ServiceRow {
-  readonly id: ServiceId;
-  readonly kind: ServiceKind;
-  readonly hostId: string | null;
-  /** The name of what it enrolled with. */
-  readonly name: string | null;
-  /** Id of the join token or service key that it enrolled with. */
-  readonly enrolledBy: string;
-  readonly createdAt: number;
-}
-
 export interface HostRow {
   readonly id: string;
   readonly url: string;
@@ -414,20 +384,7 @@ export interface SshSessionRow {
 }
 
 /** Object name: `regionObjectName(region)`. Its `fetch` takes the feed's WebSocket upgrade, already authenticated. */
-export interface RegionApi {
-  /** A key that may enrol any number of services. */
-  createServiceKey(region: string, name: string | null): Promise<Result<{ keyId: string; serviceKey: string }>>;
-  /** Revokes everything that enrolled with it too. */
-  revokeServiceKey(keyId: string): Promise<Result<null>>;
-  createJoinToken(region: string, wish: JoinTokenWish): Promise<Result<{ tokenId: string; joinToken: string; expiresAt: number }>>;
-  revokeJoinToken(tokenId: string): Promise<Result<null>>;
-  /** Takes a service's public key by a join token or service key. Idempotent for the same key and bearer. */
-  enrol(secretHash: string, request: EnrolmentRequest): Promise<Result<EnrolmentAnswer>>;
-  listServices(page: Page): Promise<Result<{ services: readonly ServiceRow[]; total: number }>>;
-  /** Cuts its feed at once; every later request of it is refused. */
-  revokeService(serviceId: string): Promise<Result<null>>;
-  /** Who an assertion is of, and uses it up; `credential-invalid` whatever is wrong with it. */
-  checkService(assertion: string): Promise<Result<ServiceStanding>>;
+export interface RegionApi extends RegionServicesApi {
   /**
    * Chooses the connected host with the fewest VMs that has room, or the one named (`onHost`) if it is connected and has
    * room, and counts the VM there until `release`. Idempotent.
@@ -439,6 +396,8 @@ export interface RegionApi {
   listHosts(): Promise<Result<readonly HostRow[]>>;
   /** Keeps the floors for late joiners and pushes them to every connected verifier. Idempotent. */
   deliverFloors(floors: readonly Floor[]): Promise<void>;
+  /** Tells every connected verifier, and those to come, that ticket keys were withdrawn. Idempotent. */
+  voidKeys(kids: readonly string[]): Promise<void>;
   /** SSH connections of an account at the region's forwarders, oldest first, at most `MAX_PAGE_SIZE`. */
   listSshSessions(accountId: string): Promise<Result<readonly SshSessionRow[]>>;
   /** Tells the forwarder that holds an account's connection to end it; `session-not-found` when none does. */
@@ -453,4 +412,9 @@ export interface SigningKeysApi {
   jwks(): Promise<{ keys: readonly JsonWebKey[] }>;
   /** Publishes a new key; it signs once every verifier has had time to fetch it. */
   rotate(): Promise<{ kid: string; signsFrom: number }>;
+  /**
+   * For a key that got into wrong hands: every key is withdrawn at once and with it every ticket, and a new one signs. Regions
+   * that could not be told within the time of a delivery are told by alarm.
+   */
+  voidAll(): Promise<{ kid: string; voided: readonly string[]; untold: readonly string[] }>;
 }

@@ -3,6 +3,7 @@ import { failure, isFailure, type Result, success } from "../protocol/failures.t
 import type { Operation } from "../protocol/operations.ts";
 import { accountSubject } from "../protocol/subjects.ts";
 import { mintTicket } from "../worker/tickets/mint.ts";
+import { noteRefusal } from "../worker/tickets/signer.ts";
 import type { Env } from "./env.ts";
 
 /** The VM that a call is about, and the host to ask. */
@@ -83,7 +84,9 @@ export class HostClient {
       });
       const answer: unknown = await response.json();
       if (response.ok) return success(answer);
-      return isFailure(answer) ? { ok: false, failure: answer } : hostUnavailable("answered in a way that is not understood");
+      if (!isFailure(answer)) return hostUnavailable("answered in a way that is not understood");
+      noteRefusal(answer, ticket);
+      return { ok: false, failure: answer };
     } catch (error) {
       console.warn(JSON.stringify({ message: "a VM's host did not answer", vm, operation, error: String(error) }));
       return hostUnavailable("did not answer");

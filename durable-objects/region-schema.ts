@@ -24,4 +24,5 @@ export const REGION_SCHEMA: readonly string[] = [
    CREATE INDEX ssh_sessions_by_forwarder ON ssh_sessions (forwarder_id);`,
   SERVICES_TABLES,
   FLOOR_COUNT_TABLE,
+  "CREATE TABLE voided_keys (kid TEXT PRIMARY KEY, received_at INTEGER NOT NULL) WITHOUT ROWID;",
 ];

@@ -5,7 +5,7 @@ import { newRowId } from "../protocol/ids.ts";
 import { CREDENTIAL_INVALID_MESSAGE } from "../protocol/messages.ts";
 import type { EnrolmentRequest } from "../protocol/service-api.ts";
 import { checkAssertion, type ServiceId, serviceIdOf } from "../protocol/service-assertion.ts";
-import type { JoinTokenWish, ServiceRow, ServiceStanding } from "./contract.ts";
+import type { JoinTokenWish, ServiceRow, ServiceStanding } from "./service-contract.ts";
 
 /**
  * Hosts and forwarders by their own keys, and the tokens with which they enrolled. A service key enrols any number of them,

@@ -10,11 +10,8 @@ import {
   FEED_REGION_HEADER,
   FEED_SERVICE_HEADER,
   type HostRow,
-  type JoinTokenWish,
   type Page,
   type RegionApi,
-  type ServiceRow,
-  type ServiceStanding,
   type SshSessionRow,
 } from "./contract.ts";
 import type { Env } from "./env.ts";
@@ -22,6 +19,7 @@ import { FeedSockets, type Hello } from "./feed-sockets.ts";
 import { RegionFloors } from "./region-floors.ts";
 import { REGION_SCHEMA } from "./region-schema.ts";
 import { RegionServices, standingOf } from "./region-services.ts";
+import type { JoinTokenWish, ServiceRow, ServiceStanding } from "./service-contract.ts";
 import { SshSessions } from "./ssh-sessions.ts";
 import { StoredObject } from "./stored-object.ts";
 
@@ -173,6 +171,18 @@ export class Region extends StoredObject implements RegionApi {
     }
   }
 
+  async voidKeys(kids: readonly string[]): Promise<void> {
+    this.schema.prepare();
+    const now = this.clock();
+    const number = this.ctx.storage.transactionSync(() => {
+      this.sql.exec("DELETE FROM voided_keys WHERE received_at < ?", now - this.settings.KEY_VOID_KEEP_MS);
+      for (const kid of kids) this.sql.exec("INSERT OR IGNORE INTO voided_keys (kid, received_at) VALUES (?, ?)", kid, now);
+      return this.#floors.count();
+    });
+    this.#sockets.answerHeartbeats(number);
+    for (const socket of this.#sockets.members()) this.#sockets.send(socket, { type: "keys-voided", kids: [...kids], number });
+  }
+
   async listSshSessions(accountId: string): Promise<Result<readonly SshSessionRow[]>> {
     if (!this.schema.exists) return success([]);
     const connected = new Set(this.#sockets.forwarders().keys());
@@ -252,7 +262,11 @@ export class Region extends StoredObject implements RegionApi {
     // No await since the floors were read: whatever is delivered from now on finds this socket among the members.
     const floors = this.#floors.since(now - this.settings.FLOOR_KEEP_MS);
     const number = this.#floors.sent();
-    this.#sockets.send(socket, { type: "welcome", region: this.#name(), issuer: this.env.ISSUER, floors, number });
+    const voidedKeys = this.sql
+      .exec<{ kid: string }>("SELECT kid FROM voided_keys WHERE received_at >= ?", now - this.settings.KEY_VOID_KEEP_MS)
+      .toArray()
+      .map((row) => row.kid);
+    this.#sockets.send(socket, { type: "welcome", region: this.#name(), issuer: this.env.ISSUER, floors, number, voidedKeys });
   }
 
   async #passOn(hostId: string, message: Extract<FeedUpstream, { type: "vm-state" }>): Promise<void> {

@@ -53,6 +53,8 @@ export const DEFAULT_SETTINGS = {
   KEY_HOLD_MS: 120_000,
   /** How much longer than its last ticket a replaced key stays published. */
   KEY_RETIRE_MARGIN_MS: 60_000,
+  /** How long a region tells newcomers of a withdrawn ticket key; longer than any cache keeps the key set. */
+  KEY_VOID_KEEP_MS: 24 * 3_600_000,
   /** How long an account's audit trail goes back, and the most events that it keeps. */
   AUDIT_KEEP_MS: 30 * 24 * 3_600_000,
   AUDIT_MAX_EVENTS: 100_000,

@@ -2,6 +2,7 @@ import { calculateJwkThumbprint } from "jose";
 import { CLOCK_TOLERANCE_S, MAX_TICKET_LIFE_S, TICKET_ALGORITHM } from "../protocol/ticket.ts";
 import type { SigningKeysApi } from "./contract.ts";
 import type { Env } from "./env.ts";
+import { KeyVoiding, VOIDING_TABLES } from "./key-voiding.ts";
 import { StoredObject } from "./stored-object.ts";
 
 const SIGNING_KEYS_SCHEMA: readonly string[] = [
@@ -9,6 +10,7 @@ const SIGNING_KEYS_SCHEMA: readonly string[] = [
      kid TEXT PRIMARY KEY, private_jwk TEXT NOT NULL, created_at INTEGER NOT NULL, signs_from INTEGER NOT NULL
    );
    CREATE INDEX keys_in_order ON keys (signs_from);`,
+  VOIDING_TABLES,
 ];
 
 type Key = { kid: string; private_jwk: string; created_at: number; signs_from: number };
@@ -18,10 +20,13 @@ type Key = { kid: string; private_jwk: string; created_at: number; signs_from: n
  * once no ticket of it can be alive. The states follow from the times, so no step can be missed or done twice.
  */
 export class SigningKeys extends StoredObject implements SigningKeysApi {
+  readonly #voiding: KeyVoiding;
   #first: Promise<void> | null = null;
+  #voidingAll: ReturnType<SigningKeysApi["voidAll"]> | null = null;
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env, SIGNING_KEYS_SCHEMA);
+    this.#voiding = new KeyVoiding(ctx.storage, env, this.settings);
   }
 
   async signer(): Promise<{ kid: string; privateJwk: JsonWebKey; keepUntil: number }> {
@@ -56,7 +61,31 @@ export class SigningKeys extends StoredObject implements SigningKeysApi {
     return { kid: made.kid, signsFrom };
   }
 
+  async voidAll(): ReturnType<SigningKeysApi["voidAll"]> {
+    this.#voidingAll ??= this.#voidAll().finally(() => {
+      this.#voidingAll = null;
+    });
+    return this.#voidingAll;
+  }
+
+  async #voidAll(): ReturnType<SigningKeysApi["voidAll"]> {
+    await this.#haveFirst();
+    const made = await generateKey();
+    const now = this.clock();
+    const voided = this.#keys().map((key) => key.kid);
+    this.ctx.storage.transactionSync(() => {
+      this.sql.exec("DELETE FROM keys");
+      this.#insert(made, now, now);
+      this.#voiding.add(voided, now);
+      this.#setAlarm(now);
+    });
+    await this.#voiding.deliver();
+    this.#setAlarm(this.clock());
+    return { kid: made.kid, voided, untold: this.#voiding.untold() };
+  }
+
   override async alarm(): Promise<void> {
+    await this.#voiding.deliver();
     const now = this.clock();
     const keys = this.#keys();
     const published = keys.filter(this.#isPublished(now));
@@ -117,7 +146,8 @@ export class SigningKeys extends StoredObject implements SigningKeysApi {
     const newest = keys.at(-1);
     if (newest === undefined) return;
     const retirements = keys.slice(1).map((key) => this.#retiresAt(key.signs_from));
-    const due = Math.min(newest.created_at + this.settings.KEY_ROTATION_MS, ...retirements);
+    const retry = this.#voiding.untold().length > 0 ? [now + this.settings.FLOOR_RETRY_MIN_MS] : [];
+    const due = Math.min(newest.created_at + this.settings.KEY_ROTATION_MS, ...retirements, ...retry);
     this.ctx.storage.setAlarm(Math.max(due, now + 1));
   }
 }

@@ -1,7 +1,8 @@
 import type { Clock } from "../protocol/bytes.ts";
 import { type Failure, failure, type Result, success } from "../protocol/failures.ts";
 import type { Login } from "../protocol/login.ts";
-import type { TicketClaims, TicketRefusal } from "../protocol/ticket.ts";
+import type { SshTicketRequest } from "../protocol/service-api.ts";
+import { type TicketClaims, type TicketRefusal, ticketKeyId } from "../protocol/ticket.ts";
 import type { TicketVerifier } from "../protocol/verifier.ts";
 import { UNAVAILABLE } from "../service/edge-client.ts";
 import type { Log } from "../service/log.ts";
@@ -91,10 +92,10 @@ export class Admitter {
       if (checked.ok) return success({ ...kept, reused: true, renew: this.#renewal(caller, token) });
       this.#kept.drop(name);
     }
-    return this.#asking.join(name, signal, (shared) => this.#ask(caller, token, shared, false));
+    return this.#asking.join(name, signal, (shared) => this.#ask(caller, token, shared, { fresh: false }));
   }
 
-  async #ask(caller: Caller, token: string, signal: AbortSignal, fresh: boolean): Promise<Result<Admission>> {
+  async #ask(caller: Caller, token: string, signal: AbortSignal, want: Want): Promise<Result<Admission>> {
     const { source, verifier, forwarderId } = this.#options;
     const name = loginName(caller, token);
     const answer = await source.requestTicket(
@@ -104,7 +105,7 @@ export class Admitter {
         token,
         forwarderId,
         clientAddress: caller.address.slice(0, 64),
-        fresh,
+        ...want,
       },
       signal,
     );
@@ -114,7 +115,9 @@ export class Admitter {
     }
     const checked = await verifier.verify(answer.value);
     if (!checked.ok) {
-      if (!fresh && isStale(checked.reason)) return this.#ask(caller, token, signal, true);
+      const voidedKey = checked.reason === "voided-key" ? ticketKeyId(answer.value) : null;
+      const again: Want = voidedKey === null ? { fresh: true } : { fresh: true, voidedKey };
+      if (!want.fresh && isStale(checked.reason)) return this.#ask(caller, token, signal, again);
       return this.#refuse(checked.reason, UNAVAILABLE);
     }
     const read = readClaims(checked.claims, caller.login, `forwarder:${forwarderId}`);
@@ -125,7 +128,7 @@ export class Admitter {
   }
 
   #renewal(caller: Caller, token: string): NonNullable<Admission["renew"]> {
-    return (signal) => this.#ask(caller, token, signal, true);
+    return (signal) => this.#ask(caller, token, signal, { fresh: true });
   }
 
   #refuse(reason: TicketRefusal | Mismatch, shown: Failure): { ok: false; failure: Failure } {
@@ -135,6 +138,8 @@ export class Admitter {
 }
 
 const MAX_TOKEN_LENGTH = 256;
+
+type Want = Pick<SshTicketRequest, "fresh" | "voidedKey">;
 
 /** How a good ticket is not for what it was shown for; goes to the log only. */
 type Mismatch = "other-operation" | "other-vm" | "other-user" | "carrier" | "confirmation";
@@ -152,7 +157,7 @@ function readClaims(claims: TicketClaims, login: Omit<Login, "token">, carrier: 
 }
 
 function isStale(reason: TicketRefusal): boolean {
-  return reason === "stale-epoch" || reason === "stale-authority";
+  return reason === "stale-epoch" || reason === "stale-authority" || reason === "voided-key";
 }
 
 const OTHER_TICKET: Failure = {
@@ -165,6 +170,7 @@ const TICKET_MESSAGES: Partial<Record<TicketRefusal, Failure>> = {
   expired: { kind: "ticket-refused", message: "The ticket has expired. Ask for a new one." },
   replayed: { kind: "ticket-refused", message: "The ticket has been used already: a ticket is good for one login." },
   "stale-epoch": { kind: "ticket-refused", message: "Access has changed since the ticket was made. Ask for a new one." },
+  "voided-key": { kind: "ticket-refused", message: "The ticket counts for nothing any more. Ask for a new one." },
   "stale-authority": UNAVAILABLE,
   "keys-unavailable": UNAVAILABLE,
 };

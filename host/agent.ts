@@ -251,6 +251,7 @@ async function start(options: HostAgentOptions, closers: Closer[], closeAll: () 
     clock,
     log,
     onFloor: (floor) => live?.onFloor(floor),
+    onKeysVoided: () => live?.recheckAll(),
     onWelcome: reportAll,
     ...(signal === undefined ? {} : { signal }),
   });

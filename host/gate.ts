@@ -58,6 +58,10 @@ function refuse(reason: string, log: Log): Result<never> {
       return failure("stale-epoch", "The ticket's permission has changed since it was issued.");
     case "stale-authority":
       return failure("stale-authority", "The host has not heard from its region and needs a fresher ticket.");
+    case "voided-key":
+      return failure("stale-authority", "The key that signed the ticket was withdrawn: a new ticket is needed.", {
+        voidedKey: true,
+      });
     case "keys-unavailable":
       return failure("authority-unavailable", "The host could not fetch the ticket keys. Try again.");
     default:

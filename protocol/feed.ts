@@ -77,6 +77,9 @@ export const feedUpstream = z.discriminatedUnion("type", [
 ]);
 export type FeedUpstream = z.infer<typeof feedUpstream>;
 
+/** Ids of ticket keys (RFC 7638 thumbprints) that were withdrawn: no ticket of theirs counts any more, however it looks. */
+const keyIds = z.array(z.string().max(64));
+
 /** What the region sends. `welcome` answers `hello` and carries every floor still kept, so a late joiner misses none. */
 export const feedDownstream = z.discriminatedUnion("type", [
   z.object({
@@ -86,9 +89,12 @@ export const feedDownstream = z.discriminatedUnion("type", [
     floors: z.array(floor),
     /** Number of the last floor that was sent to anybody; absent from a region that does not count. */
     number: z.int().nonnegative().optional(),
+    voidedKeys: keyIds.default([]),
   }),
   /** `number`: which one it is, counted by the region. */
   z.object({ type: z.literal("floor"), floor, number: z.int().positive().optional() }),
+  /** `number`: counted with the floors. */
+  z.object({ type: z.literal("keys-voided"), kids: keyIds, number: z.int().positive().optional() }),
   /** To a forwarder: end this connection, if it still is. */
   z.object({ type: z.literal("close-ssh-session"), id: z.string() }),
   z.object({ type: z.literal("refused"), message: z.string() }),

@@ -39,6 +39,8 @@ export const sshTicketRequest = z.object({
   clientAddress: z.string().max(64),
   /** A verifier refused the last ticket as stale: the answer must come from the subject's object, not from a cache. */
   fresh: z.boolean().default(false),
+  /** Id of the withdrawn key that signed the last ticket, so that whoever signed it looks for the key that signs now. */
+  voidedKey: z.string().max(64).optional(),
 });
 export type SshTicketRequest = z.infer<typeof sshTicketRequest>;
 

@@ -93,6 +93,7 @@ export type TicketRefusal =
   | "type"
   | "algorithm"
   | "unknown-key"
+  | "voided-key"
   | "signature"
   | "claims"
   | "issuer"
@@ -149,7 +150,12 @@ export async function checkTicket(ticket: string, expected: TicketExpectations):
   return { ok: true, claims: claims.data };
 }
 
-function readHeader(ticket: string): { typ?: string | undefined; alg?: string | undefined } | null {
+/** Id of the key that a ticket names, unverified; null when it names none. */
+export function ticketKeyId(ticket: string): string | null {
+  return readHeader(ticket)?.kid ?? null;
+}
+
+function readHeader(ticket: string): { typ?: string | undefined; alg?: string | undefined; kid?: string | undefined } | null {
   try {
     return decodeProtectedHeader(ticket);
   } catch {

@@ -1,7 +1,7 @@
 import type { JWTVerifyGetKey } from "jose";
 import type { Clock } from "./bytes.ts";
 import { FloorTable } from "./floors.ts";
-import { type CheckedTicket, CLOCK_TOLERANCE_S, checkTicket, subjectsOf, type TicketClaims } from "./ticket.ts";
+import { type CheckedTicket, CLOCK_TOLERANCE_S, checkTicket, subjectsOf, type TicketClaims, ticketKeyId } from "./ticket.ts";
 
 /** Limits of a verifier; every one is a setting of the host and the forwarder. */
 export interface VerifierLimits {
@@ -46,6 +46,8 @@ export class TicketVerifier {
   readonly #clock: Clock;
   readonly #limits: VerifierLimits;
   readonly #seen = new Map<string, number>();
+  /** Withdrawn keys: few ever, so they are kept for good. */
+  readonly #voidedKeys = new Set<string>();
   #feedHeardAt = Number.NEGATIVE_INFINITY;
 
   constructor(options: { getKey: JWTVerifyGetKey; issuer: string; audience: string; clock: Clock; limits?: VerifierLimits }) {
@@ -66,6 +68,13 @@ export class TicketVerifier {
     this.floors.prune(this.#clock());
   }
 
+  /** Refuses tickets of these keys from now on. True if one of them was not refused before. */
+  voidKeys(kids: readonly string[]): boolean {
+    const before = this.#voidedKeys.size;
+    for (const kid of kids) this.#voidedKeys.add(kid);
+    return this.#voidedKeys.size > before;
+  }
+
   /** Whether the feed has spoken recently enough to trust that no floor was missed. */
   isFeedFresh(): boolean {
     return this.#clock() - this.#feedHeardAt <= this.#limits.feedSilenceMs;
@@ -74,13 +83,20 @@ export class TicketVerifier {
   /** Verifies a ticket in full and, if it is a client's single-use ticket, uses it up. */
   async verify(ticket: string): Promise<CheckedTicket> {
     const now = this.#clock();
+    if (this.#isVoided(ticket)) return { ok: false, reason: "voided-key" };
     const checked = await checkTicket(ticket, { getKey: this.#getKey, issuer: this.#issuer, audience: this.#audience, now });
+    // The key may have been withdrawn while the signature was checked.
+    if (this.#isVoided(ticket)) return { ok: false, reason: "voided-key" };
     if (!checked.ok) return checked;
     const { claims } = checked;
     const reason = staleness(claims, this.floors, { now, isFeedFresh: this.isFeedFresh(), ...this.#limits });
     if (reason !== null) return { ok: false, reason };
     if (claims.azp === "client" && !this.#useOnce(claims.jti, claims.exp, now)) return { ok: false, reason: "replayed" };
     return checked;
+  }
+
+  #isVoided(ticket: string): boolean {
+    return this.#voidedKeys.size > 0 && this.#voidedKeys.has(ticketKeyId(ticket) ?? "");
   }
 
   #useOnce(jti: string, exp: number, now: number): boolean {

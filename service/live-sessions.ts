@@ -49,6 +49,10 @@ interface Entry {
   /** The epochs that floors ask for. */
   readonly required: Map<Subject, number>;
   checking: boolean;
+  /** Must be asked about whatever floors say. */
+  doubted: boolean;
+  /** Was told to end; it may take a moment until it is gone. */
+  ended: boolean;
 }
 
 /**
@@ -70,7 +74,14 @@ export class LiveSessions {
 
   /** Registers a session; call the answer when it is gone. A floor that came in the meantime is caught here. */
   add(session: LiveSession): () => void {
-    const entry: Entry = { session, known: subjectsOf(session.claims), required: new Map(), checking: false };
+    const entry: Entry = {
+      session,
+      known: subjectsOf(session.claims),
+      required: new Map(),
+      checking: false,
+      doubted: false,
+      ended: false,
+    };
     this.#live.add(entry);
     for (const subject of entry.known.keys()) {
       this.#bySubject.set(subject, (this.#bySubject.get(subject) ?? new Set()).add(entry));
@@ -83,6 +94,14 @@ export class LiveSessions {
   /** A floor rose: its subject's older sessions are checked. */
   onFloor(floor: Floor): void {
     for (const entry of this.#bySubject.get(floor.sub) ?? []) this.#raise(entry, floor);
+  }
+
+  /** The tickets that began the sessions count for nothing any more: every session is checked. */
+  recheckAll(): void {
+    for (const entry of this.#live) {
+      entry.doubted = true;
+      if (!entry.checking) void this.#settle(entry);
+    }
   }
 
   close(): void {
@@ -131,10 +150,12 @@ export class LiveSessions {
     if (!this.#isLive(entry)) return true;
     if (answer.ok) {
       noteAnswer(entry, answer.value);
+      entry.doubted = false;
       return !isBehind(entry);
     }
     if (isTransient(answer.failure)) return false;
     this.#options.log.info("session cut: access was revoked", { vm, reason: answer.failure.kind });
+    entry.ended = true;
     entry.session.end("Your access to this VM was revoked.");
     return true;
   }
@@ -147,7 +168,7 @@ export class LiveSessions {
   }
 
   #isLive(entry: Entry): boolean {
-    return !this.#closing.signal.aborted && this.#live.has(entry);
+    return !this.#closing.signal.aborted && !entry.ended && this.#live.has(entry);
   }
 
   #pause(ms: number): Promise<void> {
@@ -164,9 +185,9 @@ export class LiveSessions {
   }
 }
 
-/** Whether a floor asks for more than the edge is known to have said yes at. */
-function isBehind({ known, required }: Entry): boolean {
-  return [...required].some(([subject, epoch]) => (known.get(subject) ?? 0) < epoch);
+/** Whether a floor asks for more than the edge is known to have said yes at, or a yes of now is needed. */
+function isBehind({ known, required, doubted }: Entry): boolean {
+  return doubted || [...required].some(([subject, epoch]) => (known.get(subject) ?? 0) < epoch);
 }
 
 function noteAnswer({ session, known }: Entry, { epoch, accountEpoch, vmEpoch }: SessionCheckAnswer): void {

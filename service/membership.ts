@@ -27,6 +27,7 @@ export const DEFAULT_MEMBERSHIP_TIMES: MembershipTimes = {
   keySetMaxAgeMs: 60_000,
   keySetKeepMs: 150_000,
   keySetCooldownMs: 30_000,
+  keySetRetryMs: 1_000,
   keySetTimeoutMs: 5_000,
   welcomeMs: 10_000,
 };
@@ -49,6 +50,8 @@ export interface MembershipOptions {
   readonly limits?: VerifierLimits;
   /** Called when a floor rises, so that live sessions of its subject are authorised anew. */
   readonly onFloor?: (floor: Floor) => void;
+  /** Called when ticket keys were withdrawn: every live session began with a ticket that counts for nothing any more. */
+  readonly onKeysVoided?: () => void;
   /** Called after every welcome, the first one included: the moment to report state that the region may have missed. */
   readonly onWelcome?: () => void;
   /** Called when an account wants one of this forwarder's connections closed. */
@@ -219,6 +222,10 @@ class FeedSocket {
         this.#raise(message.floor);
         if (message.number !== undefined) this.#numbers.arrived(message.number);
         return;
+      case "keys-voided":
+        this.#voidKeys(message.kids);
+        if (message.number !== undefined) this.#numbers.arrived(message.number);
+        return;
       case "close-ssh-session":
         this.#options.onCloseSession?.(message.id);
         return;
@@ -243,6 +250,7 @@ class FeedSocket {
         ...(limits === undefined ? {} : { limits }),
       });
     this.#verifier = verifier;
+    this.#voidKeys(message.voidedKeys);
     // Floors first: a late joiner must know what it missed before it accepts a ticket.
     for (const floor of message.floors) this.#raise(floor);
     this.#numbers.begin(message.number ?? 0);
@@ -259,6 +267,13 @@ class FeedSocket {
         close: () => this.#close(),
       });
     }
+  }
+
+  #voidKeys(kids: readonly string[]): void {
+    if (this.#verifier?.voidKeys(kids) !== true) return;
+    this.#options.log.warn("ticket keys were withdrawn", { keys: kids.join(" ") });
+    this.#keys.withdraw();
+    this.#options.onKeysVoided?.();
   }
 
   #raise(floor: Floor): void {

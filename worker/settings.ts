@@ -53,6 +53,8 @@ const edgeSettings = z.object({
   TERMINAL_TICKET_LIFE_S: positive(30),
   /** How long a verifier or a cache may keep the ticket keys, in seconds. */
   JWKS_MAX_AGE_S: positive(60),
+  /** Least time, in seconds, between two looks of an isolate for a ticket key that it does not know. */
+  JWKS_COOLDOWN_S: positive(5),
   /** How long a browser may keep the answer to a preflight, in seconds. */
   CORS_MAX_AGE_S: positive(86_400),
   /** What `Retry-After` tells callers of something that is away for a moment, in seconds. */

@@ -68,7 +68,7 @@ describe("the first frame", () => {
     const kept = floor();
     await (await localRegion()).deliverFloors([kept]);
     const { welcome } = await joinHost();
-    expect(welcome).toEqual({ type: "welcome", region: "local", issuer: "postern", floors: [kept], number: 1 });
+    expect(welcome).toEqual({ type: "welcome", region: "local", issuer: "postern", floors: [kept], number: 1, voidedKeys: [] });
   });
 
   it("may come once only", async () => {

@@ -1,10 +1,11 @@
 import { abortAllDurableObjects, runDurableObjectAlarm } from "cloudflare:test";
 import { calculateJwkThumbprint, type JWK } from "jose";
-import { beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it, vi } from "vitest";
+import { Region } from "../../durable-objects/region.ts";
 import { DEFAULT_SETTINGS } from "../../durable-objects/settings.ts";
-import { bindings, freshName, setClock } from "./objects.ts";
+import { bindings, freshName, localRegion, runSql, setClock } from "./objects.ts";
 
-const { KEY_PUBLISH_LEAD_MS, KEY_ROTATION_MS, KEY_HOLD_MS, KEY_RETIRE_MARGIN_MS } = DEFAULT_SETTINGS;
+const { KEY_PUBLISH_LEAD_MS, KEY_ROTATION_MS, KEY_HOLD_MS, KEY_RETIRE_MARGIN_MS, KEY_VOID_KEEP_MS } = DEFAULT_SETTINGS;
 const T0 = 1_900_000_000_000;
 
 let name: string;
@@ -103,5 +104,49 @@ describe("ticket keys", () => {
     await runDurableObjectAlarm(keys);
     expect((await keys.signer()).kid).toBe(late.kid);
     expect(await published()).toContain(late.kid);
+  });
+});
+
+describe("when every key is withdrawn", () => {
+  const KIDS = ["kid"];
+
+  it("a new one signs and is published alone at once, whatever was waiting", async () => {
+    const first = await keys.signer();
+    const waiting = await keys.rotate();
+    const { kid, voided, untold } = await keys.voidAll();
+    expect([...voided].sort()).toEqual([first.kid, waiting.kid].sort());
+    expect(untold).toEqual([]);
+    expect((await keys.signer()).kid).toBe(kid);
+    expect(await published()).toEqual([kid]);
+  });
+
+  it("those who ask for it at once get one withdrawal", async () => {
+    await keys.signer();
+    const [one, two] = await Promise.all([keys.voidAll(), keys.voidAll()]);
+    expect(one).toEqual(two);
+  });
+
+  it("a region that could not be told is told by alarm, also after a crash", async () => {
+    const first = await keys.signer();
+    const tell = vi.spyOn(Region.prototype, "voidKeys").mockRejectedValue(new Error("out of reach"));
+    const { untold } = await keys.voidAll();
+    expect(untold).toEqual(["local"]);
+    await abortAllDurableObjects();
+    keys = bindings.SIGNING_KEYS.getByName(name);
+    await runDurableObjectAlarm(keys);
+    tell.mockRestore();
+    await runDurableObjectAlarm(keys);
+    expect(await runSql(await localRegion(), `SELECT kid FROM voided_keys WHERE kid = '${first.kid}'`)).toHaveLength(1);
+    expect(await runSql(keys, "SELECT * FROM untold")).toEqual([]);
+  });
+
+  it("a region keeps them for those who join later, and in the end forgets them", async () => {
+    const region = await localRegion();
+    await setClock(region, T0);
+    await region.voidKeys(KIDS);
+    await region.voidKeys(KIDS);
+    await setClock(region, T0 + KEY_VOID_KEEP_MS + 1);
+    await region.voidKeys([]);
+    expect(await runSql(region, "SELECT * FROM voided_keys WHERE kid = 'kid'")).toEqual([]);
   });
 });

@@ -72,6 +72,19 @@ describe("host agent", () => {
     expect(host.driver.calls.close).toBe(1);
   });
 
+  test("refuses every ticket of a withdrawn key at once, and takes those of the key that replaced it", async () => {
+    const vm = await host.createVm();
+    const exec = () => host.exec(vm, "root", { command: "true" });
+    const old = host.edge.kid;
+    await host.edge.replaceKey();
+    host.edge.send({ type: "keys-voided", kids: [old] });
+    await until(async () => (await exec()).status === 200, "the new key is known");
+    const voided = await host.edge.ticketOfFirstKey(host.agent.id, { vm, op: "read" });
+    const answer = await fetch(`${host.agent.url}/vms/${vm}`, { headers: { authorization: `Bearer ${voided}` } });
+    expect(answer.status).toBe(503);
+    expect(await answer.json()).toMatchObject({ kind: "stale-authority", details: { voidedKey: true } });
+  });
+
   test("refuses a ticket from below a floor that the feed brought", async () => {
     const vm = await host.createVm();
     host.edge.send({ type: "floor", floor: { sub: SUBJECT, epoch: 2, at: Date.now() } });

@@ -5,7 +5,13 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { KeySet } from "../../service/key-set.ts";
 import { until } from "../host/support/until.ts";
 
-const TIMES = { keySetMaxAgeMs: 60_000, keySetKeepMs: 150_000, keySetCooldownMs: 30_000, keySetTimeoutMs: 5_000 };
+const TIMES = {
+  keySetMaxAgeMs: 60_000,
+  keySetKeepMs: 150_000,
+  keySetCooldownMs: 30_000,
+  keySetRetryMs: 1_000,
+  keySetTimeoutMs: 5_000,
+};
 
 let server: Server;
 let url: string;
@@ -75,6 +81,8 @@ test("while it cannot be fetched the old one is used for as long as a ticket may
   expect(await verify("one")).toBe("good");
   now += 1;
   expect(await verify("one")).toBe("no keys");
+  expect([await verify("one"), fetched]).toEqual(["no keys", 2]);
+  now += TIMES.keySetRetryMs;
   fails = false;
   expect(await verify("one")).toBe("good");
 });

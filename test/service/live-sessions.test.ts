@@ -101,6 +101,30 @@ test("an edge out of reach is asked until the deadline, and only then is the ses
   sessions.close();
 });
 
+test("when keys are withdrawn every session is asked about once: refused ones end, the others go on", async () => {
+  const { sessions, asked } = open([success(5), failure("authority-unavailable", "down"), failure("credential-invalid", "no")]);
+  const [good, bad] = [session(5), session(5)];
+  sessions.add(good);
+  sessions.add(bad);
+  sessions.recheckAll();
+  await vi.advanceTimersByTimeAsync(1_000);
+  expect([good.ended, bad.ended]).toEqual([[], ["Your access to this VM was revoked."]]);
+  expect(asked()).toBe(3);
+  await vi.advanceTimersByTimeAsync(20_000);
+  expect(good.ended).toEqual([]);
+  sessions.close();
+});
+
+test("when keys are withdrawn a session that cannot be confirmed by the deadline is cut", async () => {
+  const { sessions } = open([]);
+  const live = session(1);
+  sessions.add(live);
+  sessions.recheckAll();
+  await vi.advanceTimersByTimeAsync(10_001);
+  expect(live.ended).toHaveLength(1);
+  sessions.close();
+});
+
 test("while the feed is fresh no session is asked about for nothing; while it is silent every one is", async () => {
   const { sessions, verifier, asked } = open([]);
   sessions.add(session(1));

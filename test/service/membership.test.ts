@@ -72,6 +72,20 @@ describe("membership", () => {
     expect(member.verifier.floors.admits(SUB, 5)).toBe(false);
   });
 
+  test("knows the keys that were withdrawn before it came, and says so when more are", async () => {
+    const edge = await region();
+    edge.voidedKeys.push("one");
+    let told = 0;
+    const member = await join(edge, { onKeysVoided: () => (told += 1) });
+    expect([member.verifier.voidKeys(["one"]), told]).toEqual([false, 1]);
+    edge.send({ type: "keys-voided", kids: ["one", "two"] });
+    await until(() => told === 2, "it heard of the second key");
+    expect(member.verifier.voidKeys(["two"])).toBe(false);
+    edge.voidedKeys.push("two", "three");
+    edge.cut();
+    await until(() => told === 3, "it heard of the third key with its next welcome");
+  });
+
   test("does not count a heartbeat that is answered before the welcome", async () => {
     const edge = await region({ holdWelcome: true });
     let now = 1_000_000;

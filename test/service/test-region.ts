@@ -13,8 +13,9 @@ export interface TestRegion {
   readonly desk: EnrolmentDesk;
   readonly credential: ServiceCredential;
   readonly received: FeedUpstream[];
-  /** Floors of the next welcome. */
+  /** Floors and withdrawn keys of the next welcome. */
   readonly floors: Floor[];
+  readonly voidedKeys: string[];
   send(message: FeedDownstream): void;
   sendText(text: string): void;
   /** Says from now on that so many floors were sent. */
@@ -49,6 +50,7 @@ export async function startTestRegion(options: {
   const credential = await desk.credential();
   const received: FeedUpstream[] = [];
   const floors = options.floors ?? [];
+  const voidedKeys: string[] = [];
   const sockets = new Set<WebSocket>();
   const count = { pings: 0, attempts: 0, connections: 0 };
   let hold = options.holdWelcome ?? false;
@@ -60,11 +62,13 @@ export async function startTestRegion(options: {
     for (const socket of sockets) socket.send(text);
   };
   const send = (message: FeedDownstream) => sendText(JSON.stringify(message));
-  const welcome = () => send({ type: "welcome", region: "test", issuer: ISSUER, floors, number: sent });
+  const welcome = () => send({ type: "welcome", region: "test", issuer: ISSUER, floors, number: sent, voidedKeys });
 
   const server = createServer((_request, response) => response.writeHead(404).end());
   const feed = new WebSocketServer({ noServer: true });
   server.on("upgrade", async (request, socket, head) => {
+    // Node takes its own listener away, and who dials may be gone before it is answered.
+    socket.on("error", () => undefined);
     count.attempts += 1;
     const refusal = (await desk.admits(request.headers.authorization)) ? status : 401;
     if (refusal !== null) {
@@ -98,6 +102,7 @@ export async function startTestRegion(options: {
     credential,
     received,
     floors,
+    voidedKeys,
     send,
     sendText,
     count: (number) => {

@@ -9,7 +9,8 @@ import { publicTicketKeys } from "../tickets/public-keys.ts";
 /** Subprotocol that carries a ticket, since browsers send no other header of the page's choosing (RFC 6455 section 1.9). */
 const TICKET_PROTOCOL = "postern-ticket.";
 
-const REFUSED = failure(
+/** What is told to whoever shows a ticket that does not hold. */
+export const TICKET_REFUSED = failure(
   "ticket-refused",
   "The ticket was refused: it is malformed, expired, or for something else. Ask for a new one.",
 );
@@ -74,5 +75,5 @@ function offeredProtocols(request: Request): string[] {
 
 function refuse(edge: Edge, reason: string): Result<never> {
   logEvent("client-ticket-refused", { traceId: edge.traceId, reason });
-  return REFUSED;
+  return TICKET_REFUSED;
 }

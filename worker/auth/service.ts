@@ -1,4 +1,4 @@
-import type { ServiceStanding } from "../../durable-objects/contract.ts";
+import type { ServiceStanding } from "../../durable-objects/service-contract.ts";
 import { readRegions } from "../../durable-objects/settings.ts";
 import { failure, type Result, success } from "../../protocol/failures.ts";
 import { regionObjectName } from "../../protocol/ids.ts";

@@ -3,6 +3,7 @@ import { TRACE_HEADER } from "../../protocol/headers.ts";
 import type { Edge } from "../edge.ts";
 import { parseJson, readBody } from "../http/body.ts";
 import { logEvent } from "../log.ts";
+import { noteRefusal } from "../tickets/signer.ts";
 
 /**
  * Bytes that pass through as they come, and so can be sent once only. The runtime carries them past our code, which would cost
@@ -49,7 +50,10 @@ export async function fetchHost(edge: Edge, hostUrl: string, ticket: string, cal
       signal: patience.signal,
     });
     const done = call.upgrade === true ? response.webSocket !== null : response.ok;
-    return done ? success(response) : { ok: false, failure: await readFailure(edge, response) };
+    if (done) return success(response);
+    const refused = await readFailure(edge, response);
+    noteRefusal(refused, ticket);
+    return { ok: false, failure: refused };
   } catch (error) {
     logEvent("host-unavailable", { traceId: edge.traceId, hostUrl, reason: error instanceof Error ? error.name : "unknown" });
     return HOST_UNAVAILABLE;

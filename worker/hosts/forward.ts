@@ -72,6 +72,7 @@ function told({ actedAs }: Authority, answer: Result<Response>): Result<Response
 async function afterStale(edge: Edge, authority: Authority, first: Attempt, journey: Journey): Promise<Result<Response>> {
   const basis = await rereadBasis(edge, authority, journey.readsPlace, first.basis);
   if (!basis.ok) return basis;
+  forgetTicket(first.basis);
   return journey.isOnce ? first.result : (await send(edge, basis.value, journey)).result;
 }
 

@@ -1,5 +1,6 @@
 import type { Result } from "../../protocol/failures.ts";
 import type { TicketClaims } from "../../protocol/ticket.ts";
+import { TICKET_REFUSED } from "../auth/client-ticket.ts";
 import type { Edge } from "../edge.ts";
 import type { Authority } from "../services/authorise.ts";
 import { fetchHost, type HostCall } from "./fetch-host.ts";
@@ -18,5 +19,12 @@ export function authorisedCaller(edge: Edge, authority: Authority): HostCaller {
 
 /** The holder of a client's ticket, good for one call: the host uses it up, and only it can say that it is stale or used. */
 export function ticketHolder(edge: Edge, ticket: string, claims: TicketClaims): HostCaller {
-  return { vmId: claims.vm, call: (call) => fetchHost(edge, claims.host_url, ticket, call) };
+  return {
+    vmId: claims.vm,
+    call: async (call) => {
+      const answer = await fetchHost(edge, claims.host_url, ticket, call);
+      // Only whoever asked for this ticket can ask for another.
+      return !answer.ok && answer.failure.details?.voidedKey === true ? TICKET_REFUSED : answer;
+    },
+  };
 }

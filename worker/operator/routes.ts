@@ -17,6 +17,7 @@ import {
   rotateSigningKeys,
   suspendAccount,
   transferVm,
+  voidSigningKeys,
 } from "../services/operator.ts";
 import { registerVm, unregisterVm } from "../services/registration.ts";
 import { answer, done, withName } from "./answer.ts";
@@ -86,6 +87,7 @@ export function operatorRoutes(): Hono<EdgeHono> {
   routes.post("/vms/:vmId/transfer", (c) => answer(c, (edge) => transfer(edge, c)));
   mountRegionRoutes(routes);
   routes.post("/signing-keys/rotate", (c) => answer(c, (edge) => rotateSigningKeys(edge)));
+  routes.post("/signing-keys/void", (c) => answer(c, (edge) => voidSigningKeys(edge)));
   return routes;
 }
 

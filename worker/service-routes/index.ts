@@ -26,6 +26,7 @@ import { regionObject, tell } from "../objects.ts";
 import { authorise } from "../services/authorise.ts";
 import { checkSession } from "../services/sessions.ts";
 import { forwarderTicket } from "../services/tickets.ts";
+import { dropSigner } from "../tickets/signer.ts";
 
 const SSH_LOGIN: Deed = { operation: "ssh-login", recording: "soon" };
 
@@ -86,7 +87,8 @@ async function decideLogin(
   login: SshTicketRequest,
   attempt: Attempt,
 ): Promise<Result<SshTicketAnswer>> {
-  const { vmId, linuxUser, token, forwarderId } = login;
+  const { vmId, linuxUser, token, forwarderId, voidedKey } = login;
+  if (voidedKey !== undefined) dropSigner(voidedKey);
   const credential = await authenticateText(edge, token);
   if (!credential.ok) return credential;
   const limited = await limitPrincipal(edge, credential.value);

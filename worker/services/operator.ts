@@ -1,13 +1,5 @@
-import type {
-  AccountApi,
-  HostRow,
-  JoinTokenWish,
-  Page,
-  RegionApi,
-  ServiceRow,
-  TokenRow,
-  VmRecord,
-} from "../../durable-objects/contract.ts";
+import type { AccountApi, HostRow, Page, RegionApi, TokenRow, VmRecord } from "../../durable-objects/contract.ts";
+import type { JoinTokenWish, ServiceRow } from "../../durable-objects/service-contract.ts";
 import { readRegions } from "../../durable-objects/settings.ts";
 import { failure, type Result, success } from "../../protocol/failures.ts";
 import { isObjectName, isVmId, newObjectName } from "../../protocol/ids.ts";
@@ -107,6 +99,13 @@ export async function listHosts(edge: Edge, region: string): Promise<Result<read
 /** Publishes a new ticket key, which signs once every verifier has had time to learn it. */
 export async function rotateSigningKeys(edge: Edge): Promise<Result<{ kid: string; signsFrom: number }>> {
   return tell(async () => success(await signingKeysObject(edge.env).rotate()));
+}
+
+/** For a ticket key in wrong hands: withdraws every key, and so every ticket, at once. */
+export async function voidSigningKeys(
+  edge: Edge,
+): Promise<Result<{ kid: string; voided: readonly string[]; untold: readonly string[] }>> {
+  return tell(async () => success(await signingKeysObject(edge.env).voidAll()));
 }
 
 /** An account's object refuses whoever asks for an account that does not exist; the operator is told so plainly. */

@@ -1,6 +1,7 @@
 import { type CryptoKey, importJWK, type JWK } from "jose";
 import type { Env } from "../../durable-objects/env.ts";
-import { TICKET_ALGORITHM } from "../../protocol/ticket.ts";
+import type { Failure } from "../../protocol/failures.ts";
+import { TICKET_ALGORITHM, ticketKeyId } from "../../protocol/ticket.ts";
 import { signingKeysObject } from "../objects.ts";
 
 /** A key that signs tickets now; not to be used at or after `keepUntil` (milliseconds since 1970 UTC). */
@@ -39,6 +40,19 @@ export async function currentSigner(env: Env, now: number): Promise<Signer> {
   if (signer !== null) return signer;
   if (inflight === shared) inflight = null;
   return fetchSigner(env);
+}
+
+/**
+ * Takes note of what a verifier said about a ticket: if the key that signed it was withdrawn, the next ticket is signed with
+ * the key that signs now.
+ */
+export function noteRefusal({ details }: Failure, ticket: string): void {
+  if (details?.voidedKey === true) dropSigner(ticketKeyId(ticket));
+}
+
+/** Forgets the key with this id, if it is the one that is held. */
+export function dropSigner(kid: string | null): void {
+  if (kept?.kid === kid) forgetSigner();
 }
 
 /** Forgets the key; for tests, whose objects come and go within one isolate. */

@@ -33,6 +33,31 @@ test("a revocation cuts the live session with a message, and no session of anoth
   await goesOn(bystander);
 });
 
+test("when the ticket keys are withdrawn every live session is checked, and those that still may go on do", async () => {
+  world = await openWorld();
+  const gone = world.edge.addToken("pst_gone", world.vmId);
+  const [kept, cut] = [await liveSession(), await liveSession("pst_gone")];
+  gone.revoked = true;
+  world.edge.push({ type: "keys-voided", kids: ["some-key"] });
+  expect((await cut.done).stderr).toContain("Your access to this VM was revoked.");
+  await goesOn(kept);
+});
+
+test("a ticket of a withdrawn key logs nobody in, and a token's login asks for one of the key that signs now", async () => {
+  world = await openWorld();
+  const ticket = await world.edge.ticket(world.grant);
+  world.edge.push({ type: "keys-voided", kids: ["test-key"] });
+  await until("the keys are fetched anew", () => world.edge.keyFetches > 0);
+  const byTicket = await world.startSsh(world.ssh(`${world.vmId}:${ticket}`, "true")).done;
+  expect(byTicket.code).toBe(255);
+  const byToken = await world.startSsh(world.ssh(`${world.vmId}:${world.token}`, "true")).done;
+  expect(byToken.code).toBe(255);
+  expect(world.edge.ticketRequests.slice(0, 2).map(({ fresh, voidedKey }) => [fresh, voidedKey])).toEqual([
+    [false, undefined],
+    [true, "test-key"],
+  ]);
+});
+
 test("a floor that does not concern the session's own token leaves it alone", async () => {
   world = await openWorld();
   const ssh = await liveSession();

@@ -47,6 +47,7 @@ export class FakeEdge {
   sessionChecks = 0;
   /** Every HTTP request, for tickets, checks, keys or anything else. */
   requests = 0;
+  keyFetches = 0;
   /** The connections that forwarders have told of, by id. */
   readonly sshSessions = new Map<string, SshSession>();
   /** Account of every VM. */
@@ -74,6 +75,8 @@ export class FakeEdge {
   async start(port = 0): Promise<void> {
     this.#keys ??= await generateKeyPair("EdDSA", { crv: "Ed25519", extractable: true });
     this.#server.on("upgrade", async (request, socket, head) => {
+      // Node takes its own listener away, and who dials may be gone before it is answered.
+      socket.on("error", () => undefined);
       if (await this.desk.admits(request.headers.authorization))
         this.#sockets.handleUpgrade(request, socket, head, (feed) => this.#serveFeed(feed));
       else socket.end("HTTP/1.1 401 Unauthorized\r\nconnection: close\r\n\r\n");
@@ -190,6 +193,7 @@ export class FakeEdge {
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     this.requests += 1;
     if (request.url === "/.well-known/jwks.json") {
+      this.keyFetches += 1;
       send(response, 200, await this.jwks());
       return;
     }

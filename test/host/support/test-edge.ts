@@ -33,14 +33,18 @@ export interface TestEdge {
   /** Knows the hosts that enrolled. */
   readonly desk: EnrolmentDesk;
   readonly key: CryptoKey;
+  /** Id of the key that signs now. */
   readonly kid: string;
+  /** Publishes another key alone and signs with it. */
+  replaceKey(): Promise<void>;
+  /** A ticket signed with the key that was there first. */
+  ticketOfFirstKey(hostId: string, claims: Partial<TicketClaims>): Promise<string>;
   close(): Promise<void>;
 }
 
 export async function startTestEdge(): Promise<TestEdge> {
-  const { publicKey, privateKey } = await generateKeyPair("EdDSA", { crv: "Ed25519" });
-  const kid = "test-key";
-  const jwks = { keys: [{ ...(await exportJWK(publicKey)), kid, alg: "EdDSA", use: "sig" }] };
+  const firstKey = await newKey("test-key");
+  let signing = firstKey;
   const received: FeedUpstream[] = [];
   const floors: Floor[] = [];
   const checked: SessionCheckRequest[] = [];
@@ -64,10 +68,12 @@ export async function startTestEdge(): Promise<TestEdge> {
       return;
     }
     response.writeHead(request.url === "/.well-known/jwks.json" ? 200 : 404, { "content-type": "application/json" });
-    response.end(JSON.stringify(jwks));
+    response.end(JSON.stringify({ keys: [signing.publicJwk] }));
   });
   const feed = new WebSocketServer({ noServer: true });
   server.on("upgrade", async (request, socket, head) => {
+    // Node takes its own listener away, and who dials may be gone before it is answered.
+    socket.on("error", () => undefined);
     if (!(await desk.admits(request.headers.authorization))) {
       socket.end("HTTP/1.1 401 Unauthorized\r\nconnection: close\r\n\r\n");
       return;
@@ -97,15 +103,21 @@ export async function startTestEdge(): Promise<TestEdge> {
     onSessionCheck: () => success({ epoch: 1_000_000 }),
     floors,
     desk,
-    key: privateKey,
-    kid,
+    key: firstKey.privateKey,
+    get kid() {
+      return signing.kid;
+    },
+    replaceKey: async () => {
+      signing = await newKey("next-key");
+    },
+    ticketOfFirstKey: (hostId, claims) => signTicket({ ...saneClaims(hostId), ...claims }, firstKey.privateKey, firstKey.kid),
     send: (message) => {
       for (const socket of sockets) socket.send(JSON.stringify(message));
     },
     cut: () => {
       for (const socket of sockets) socket.terminate();
     },
-    ticket: (hostId, claims) => signTicket({ ...saneClaims(hostId), ...claims }, privateKey, kid),
+    ticket: (hostId, claims) => signTicket({ ...saneClaims(hostId), ...claims }, signing.privateKey, signing.kid),
     close: async () => {
       for (const socket of sockets) socket.terminate();
       server.closeAllConnections();
@@ -113,6 +125,11 @@ export async function startTestEdge(): Promise<TestEdge> {
     },
   };
   return edge;
+}
+
+async function newKey(kid: string) {
+  const { publicKey, privateKey } = await generateKeyPair("EdDSA", { crv: "Ed25519" });
+  return { kid, privateKey, publicJwk: { ...(await exportJWK(publicKey)), kid, alg: "EdDSA", use: "sig" } };
 }
 
 let ticketCount = 0;

@@ -3,7 +3,7 @@ import { FAILURES, type Failure, type FailureKind } from "../../../protocol/fail
 import { FEED_PING, feedDownstream, readPong } from "../../../protocol/feed.ts";
 import { FILE_KIND_HEADER, GUEST_ANSWER_HEADER, JOB_STATE_HEADER } from "../../../protocol/headers.ts";
 import type { ExecAnswer } from "../../../protocol/host-api.ts";
-import { hostAudience, type TicketClaims } from "../../../protocol/ticket.ts";
+import { hostAudience, type TicketClaims, ticketKeyId } from "../../../protocol/ticket.ts";
 import { TicketVerifier } from "../../../protocol/verifier.ts";
 
 /** One request that a stub host served, after its ticket was verified. */
@@ -33,6 +33,8 @@ export class StubHost {
   #waiting = 0;
   #pongs = 0;
   #isJoined = false;
+  /** The key of every ticket that was shown. */
+  readonly shownKeys: (string | null)[] = [];
   isReachable = true;
   /** Whether floors reach this host. A silent feed is noticed as a real host notices it. */
   isFeedUp = true;
@@ -70,6 +72,8 @@ export class StubHost {
       return;
     }
     const message = feedDownstream.parse(JSON.parse(text));
+    if (message.type === "keys-voided") this.#verifier.voidKeys(message.kids);
+    if (message.type === "welcome") this.#verifier.voidKeys(message.voidedKeys);
     if (message.type === "floor") this.#verifier.floors.raise(message.floor);
     if (message.type === "welcome") for (const floor of message.floors) this.#verifier.floors.raise(floor);
   }
@@ -93,9 +97,11 @@ export class StubHost {
   async serve(request: Request): Promise<Response> {
     if (!this.isReachable) throw new TypeError("connection refused");
     const ticket = /^Bearer (.+)$/.exec(request.headers.get("authorization") ?? "")?.[1] ?? "";
+    this.shownKeys.push(ticketKeyId(ticket));
     await this.#caughtUp();
     const checked = await this.#verifier.verify(ticket);
     if (!checked.ok) {
+      if (checked.reason === "voided-key") return failed("stale-authority", checked.reason, { voidedKey: true });
       const isStale = checked.reason === "stale-epoch" || checked.reason === "stale-authority";
       if (isStale) this.refusals.push(checked.reason);
       return failed(isStale ? checked.reason : "ticket-refused", checked.reason);
