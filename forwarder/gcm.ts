@@ -12,8 +12,15 @@ export interface GcmKeys {
 const BLOCK_BYTES = 16;
 const TAG_BYTES = 16;
 const LENGTH_BYTES = 4;
-/** What `ssh2` takes too. */
-const MAX_PACKET_BYTES = 35_000;
+/** What `ssh2` takes too, and RFC 4253 section 6.1 asks for at least. */
+export const USUAL_PACKET_BYTES = 35_000;
+/** What OpenSSH takes, length and tag included: a long command is one packet. */
+export const LARGE_PACKET_BYTES = 262_144 + LENGTH_BYTES + TAG_BYTES;
+
+/** What a connection takes now. */
+export interface PacketBounds {
+  readonly maxPacketBytes: number;
+}
 /** Pieces of a packet that are kept apart; a sender that cuts it into more has them joined. */
 const MAX_PIECES = 4;
 /** Up to here a packet is written in one piece. */
@@ -40,6 +47,7 @@ export class GcmOpener {
   readonly #keys: GcmKeys;
   /** Gets each packet, once its tag has proven it; anything but undefined makes `decrypt` return there. */
   readonly #onPacket: (packet: Packet) => boolean | number | undefined;
+  readonly #bounds: PacketBounds;
   readonly #length = Buffer.alloc(LENGTH_BYTES);
   readonly #tag = Buffer.alloc(TAG_BYTES);
   #lengthBytes = 0;
@@ -51,8 +59,13 @@ export class GcmOpener {
   #room: Uint8Array | null = null;
   #joined = 0;
 
-  constructor(keys: GcmKeys, onPacket: (packet: Packet) => boolean | number | undefined) {
+  constructor(
+    keys: GcmKeys,
+    onPacket: (packet: Packet) => boolean | number | undefined,
+    bounds: PacketBounds = { maxPacketBytes: USUAL_PACKET_BYTES },
+  ) {
     this.#keys = keys;
+    this.#bounds = bounds;
     this.#onPacket = onPacket;
   }
 
@@ -83,7 +96,8 @@ export class GcmOpener {
     while (at < end && this.#lengthBytes < LENGTH_BYTES) this.#length[this.#lengthBytes++] = data[at++] ?? 0;
     if (this.#lengthBytes < LENGTH_BYTES) return at;
     const length = this.#length.readUInt32BE();
-    if (length + LENGTH_BYTES + TAG_BYTES > MAX_PACKET_BYTES || length < BLOCK_BYTES || length % BLOCK_BYTES !== 0) {
+    const tooLong = length + LENGTH_BYTES + TAG_BYTES > this.#bounds.maxPacketBytes;
+    if (tooLong || length < BLOCK_BYTES || length % BLOCK_BYTES !== 0) {
       throw new Error("Bad packet length");
     }
     this.#missing = length;

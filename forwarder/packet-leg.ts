@@ -3,6 +3,7 @@ import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import ssh2 from "ssh2";
 import { free } from "../service/free.ts";
+import { LARGE_PACKET_BYTES, USUAL_PACKET_BYTES } from "./gcm.ts";
 import { Packet } from "./packet.ts";
 import { isConnectionMessage } from "./ssh-messages.ts";
 import { GcmSealer, type PrivateDecipher, replaceDecipher } from "./ssh2-gcm.ts";
@@ -19,6 +20,11 @@ export interface PacketLeg {
   relay(packet: Packet): void;
   /** Sends one payload at once, even in the middle of a key exchange; only for DISCONNECT. */
   sendNow(payload: Uint8Array): void;
+  /**
+   * Takes packets as large as OpenSSH takes them from now on, under AES-GCM: before the login nobody may have so much kept
+   * for him, after it a command may be that long.
+   */
+  takeLargePackets(): void;
   /** Bytes handed to `send` that have not left this process. */
   readonly unsentBytes: number;
   pause(): void;
@@ -69,6 +75,7 @@ export function socketOf(connection: object): Socket | null {
 export function attachLeg(connection: object, socket: Duplex, onPacket: (packet: Packet) => void): PacketLeg {
   const protocol = readProtocol(connection);
   const original = protocol._onPayload;
+  const bounds = { maxPacketBytes: USUAL_PACKET_BYTES };
   const take = (packet: Packet): boolean => {
     if (!isConnectionMessage(packet.type)) return false;
     onPacket(packet);
@@ -80,28 +87,34 @@ export function attachLeg(connection: object, socket: Duplex, onPacket: (packet:
     const answer = take(Packet.ofPayload(payload)) ? undefined : original(payload);
     const decipher = protocol._decipher;
     if (answer !== undefined || decipher?._onPayload !== hook) return answer;
-    const replaced = replaceDecipher(decipher, take);
+    const replaced = replaceDecipher(decipher, take, bounds);
     if (replaced === null) return undefined;
     protocol._decipher = replaced;
     return false;
   };
   protocol._onPayload = hook;
-  return new Ssh2Leg(connection, protocol, socket);
+  return new Ssh2Leg(connection, protocol, socket, bounds);
 }
 
 class Ssh2Leg implements PacketLeg {
   readonly #protocol: PrivateProtocol;
   readonly #socket: Duplex;
+  readonly #bounds: { maxPacketBytes: number };
   #heldBytes = 0;
   #corked = false;
   #waiting: (() => void)[] = [];
   /** Of the cipher that was in use last. */
   #sealer: { readonly cipher: object; readonly gcm: GcmSealer | null } | null = null;
 
-  constructor(connection: object, protocol: PrivateProtocol, socket: Duplex) {
+  constructor(connection: object, protocol: PrivateProtocol, socket: Duplex, bounds: { maxPacketBytes: number }) {
     this.#protocol = protocol;
     this.#socket = socket;
+    this.#bounds = bounds;
     if (isEmitter(connection)) connection.on("handshake", () => this.#released());
+  }
+
+  takeLargePackets(): void {
+    this.#bounds.maxPacketBytes = LARGE_PACKET_BYTES;
   }
 
   get unsentBytes(): number {

@@ -1,5 +1,5 @@
 import { free } from "../service/free.ts";
-import { type GcmKeys, GcmOpener, sealPacket } from "./gcm.ts";
+import { type GcmKeys, GcmOpener, type PacketBounds, sealPacket } from "./gcm.ts";
 import type { Packet } from "./packet.ts";
 
 /**
@@ -53,16 +53,24 @@ export class GcmSealer {
  * A decipher in the place of `ssh2`'s, which must be between two packets; null when that is for another cipher. `onPacket`
  * gets connection-protocol packets, except during a key exchange, when all are for `ssh2`.
  */
-export function replaceDecipher(decipher: PrivateDecipher, onPacket: (packet: Packet) => boolean): PrivateDecipher | null {
+export function replaceDecipher(
+  decipher: PrivateDecipher,
+  onPacket: (packet: Packet) => boolean,
+  bounds: PacketBounds,
+): PrivateDecipher | null {
   const keys = readDecipherKeys(decipher);
   if (keys === null) return null;
   const usual = decipher._onPayload;
-  const opener = new GcmOpener(keys, (packet) => {
-    replaced.inSeqno = (replaced.inSeqno + 1) >>> 0;
-    if (replaced._onPayload === usual && onPacket(packet)) return undefined;
-    const { payload } = packet;
-    return replaced._onPayload(Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength));
-  });
+  const opener = new GcmOpener(
+    keys,
+    (packet) => {
+      replaced.inSeqno = (replaced.inSeqno + 1) >>> 0;
+      if (replaced._onPayload === usual && onPacket(packet)) return undefined;
+      const { payload } = packet;
+      return replaced._onPayload(Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength));
+    },
+    bounds,
+  );
   const replaced: PrivateDecipher = {
     inSeqno: decipher.inSeqno,
     _onPayload: usual,

@@ -1,7 +1,9 @@
 import { expect, test } from "vitest";
-import { testIdentity } from "../system/fixture.ts";
+import { deleteVm, keyClient, newAccount, testIdentity, testVm } from "../system/fixture.ts";
 import { until } from "../system/poll.ts";
+import { PACKAGE_46 } from "../system/sdk.ts";
 import { type SshSetting, sshSetting } from "../system/ssh-fixture.ts";
+import { wire } from "../system/wire.ts";
 
 const setting = sshSetting();
 
@@ -19,7 +21,7 @@ async function expectCut(session: Awaited<ReturnType<typeof liveSession>>): Prom
   try {
     await until("the session is cut", CUT_DEADLINE_MS, () => (session.process.exitCode === null ? undefined : true));
     expect(session.process.exitCode).toBe(255);
-    expect(session.errors).not.toBe("");
+    expect(session.errors).toMatch(/Your access to this VM was revoked|connection to the VM was lost|closed by its account/);
   } finally {
     await session.kill();
   }
@@ -61,4 +63,44 @@ test("a live session is cut when its identity is deleted", async () => {
   const session = await liveSession(setting(), token);
   await owner.identities.delete({ identityId });
   await expectCut(session);
+});
+
+test("a live session is cut when its VM is deleted, with a readable reason", async () => {
+  const { owner, ssh } = setting();
+  const { vmId } = await testVm(owner);
+  const { token } = await testIdentity(owner, [{ vmId }]);
+  const session = await liveSession({ ...setting(), ssh, vmId }, token);
+  await deleteVm(owner, vmId);
+  await expectCut(session);
+  expect(session.errors).toContain("The connection to the VM was lost.");
+});
+
+test("an account lists its SSH sessions and closes one, which is told so; another account can do neither", async () => {
+  const { apiKey } = await newAccount();
+  const owner = keyClient(PACKAGE_46, apiKey);
+  const { vmId } = await testVm(owner, { users: [{ name: "alice" }] });
+  const { token, tokenId, identityId } = await testIdentity(owner, [{ vmId }]);
+  const closed = await liveSession({ ...setting(), vmId }, token, "alice");
+  const other = await liveSession({ ...setting(), vmId }, token);
+  try {
+    const listed = () => wire("GET", "/v5/ssh-sessions", { apiKey });
+    const sessions = await until("both are listed", CUT_DEADLINE_MS, async () => {
+      const found = (await listed()).json.sessions as { id: string; linuxUser: string }[];
+      return found.length === 2 ? found : undefined;
+    });
+    const row = sessions.find(({ linuxUser }) => linuxUser === "alice");
+    expect(row).toMatchObject({ vmId, identityId, credentialId: tokenId, clientAddress: "127.0.0.1" });
+    const stranger = await newAccount();
+    expect((await wire("GET", "/v5/ssh-sessions", stranger)).json).toEqual({ sessions: [] });
+    expect(await wire("DELETE", `/v5/ssh-sessions/${row?.id}`, stranger)).toMatchObject({ status: 404 });
+    expect((await wire("DELETE", `/v5/ssh-sessions/${row?.id}`, { apiKey })).status).toBeLessThan(300);
+    await expectCut(closed);
+    expect(closed.errors).toContain("This session was closed by its account.");
+    await until("one is left", CUT_DEADLINE_MS, async () =>
+      ((await listed()).json.sessions as object[]).length === 1 ? true : undefined,
+    );
+    expect(other.process.exitCode).toBe(null);
+  } finally {
+    await other.kill();
+  }
 });

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { type GcmKeys, GcmOpener, sealPacket } from "../../forwarder/gcm.ts";
+import { type GcmKeys, GcmOpener, LARGE_PACKET_BYTES, sealPacket, USUAL_PACKET_BYTES } from "../../forwarder/gcm.ts";
 import { Packet } from "../../forwarder/packet.ts";
 
 function keys(iv: Buffer = Buffer.alloc(12)): GcmKeys {
@@ -94,6 +94,16 @@ test("the packet counter carries over its bytes and leaves the fixed part alone"
   const stream = Buffer.concat([1, 2, 3].map((n) => seal(writer, [plaintextOf(Buffer.of(94, n))])));
   expect(writer.iv.toString("hex")).toBe("aabbccdd0000000100000001");
   expect(openAll(stream, [7], keys(iv)).map((packet) => packet.payload[1])).toEqual([1, 2, 3]);
+});
+
+test("a packet as long as OpenSSH's longest is taken once the bounds allow it, and no longer one ever", () => {
+  const sealed = (bytes: number) => seal(keys(), [plaintextOf(Buffer.alloc(bytes, 94))]);
+  const open = (stream: Buffer, maxPacketBytes: number) =>
+    new GcmOpener(keys(), () => undefined, { maxPacketBytes }).decrypt(stream, 0, stream.length);
+  expect(() => open(sealed(40_000), USUAL_PACKET_BYTES)).toThrow("Bad packet length");
+  expect(open(sealed(40_000), LARGE_PACKET_BYTES)).toBe(undefined);
+  expect(open(sealed(262_100), LARGE_PACKET_BYTES)).toBe(undefined);
+  expect(() => open(sealed(262_200), LARGE_PACKET_BYTES)).toThrow("Bad packet length");
 });
 
 test("the opener stops behind a packet when it is told to", () => {

@@ -21,6 +21,11 @@ test.each([0, 1, 42, 255])("exit code %i of a command is the client's exit code"
   expect(result.code).toBe(code);
 });
 
+test.each([40_000, 110_000])("a command of %i bytes is run", async (length) => {
+  const result = await world.exec(`echo ${"x".repeat(length)} | wc -c`);
+  expect(result.stdout.toString(), result.stderr).toBe(`${length + 1}\n`);
+});
+
 test("a command killed by a signal is reported as such", async () => {
   const result = await run("ssh", ["-v", ...world.ssh(login(), "kill -TERM $$")]);
   expect(result.code).toBe(255);

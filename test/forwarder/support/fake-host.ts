@@ -81,6 +81,7 @@ export class FakeHost {
     // A socket that nobody reads never sees its peer leave.
     client.resume();
     await this.waking;
+    if (client.destroyed) return;
     const key = request.headers[SSH_KEY_HEADER];
     if (this.admitsKey && typeof key === "string") this.#sshd.authorise(key);
     const server = connect(this.#sshd.port, "127.0.0.1");

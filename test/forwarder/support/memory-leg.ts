@@ -22,6 +22,10 @@ export class MemoryLeg implements PacketLeg {
     this.send(payload);
   }
 
+  takeLargePackets(): void {
+    // Every packet is taken.
+  }
+
   pause(): void {
     this.paused = true;
   }
