@@ -3,6 +3,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { RunningSystem } from "../test/system/running-system.ts";
 import { edgeAuthorisedCpu } from "./edge-authorised-cpu.ts";
+import { edgeCachedCpu, edgeColdCpu, edgeSignedCpu } from "./edge-cpu.ts";
+import { edgeHitRate } from "./edge-hit-rate.ts";
 import type { Benchmark, Figure } from "./figure.ts";
 import { hostQemuAsleep, hostQemuCreate, hostQemuWake } from "./host-qemu.ts";
 import { sshConnectVsDirect } from "./ssh-connect.ts";
@@ -12,6 +14,10 @@ import { sshDownVsDirect, sshDownVsJump, sshUpVsJump } from "./ssh-throughput.ts
 
 const BENCHMARKS: readonly Benchmark[] = [
   edgeAuthorisedCpu,
+  edgeCachedCpu,
+  edgeSignedCpu,
+  edgeColdCpu,
+  edgeHitRate,
   sshDownVsDirect,
   sshDownVsJump,
   sshUpVsJump,

@@ -1,0 +1,85 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { buildColoCache, buildEdge } from "../../bin/build-edge.ts";
+import { ApiClient } from "../../bin/operator.ts";
+import { edgeConfig } from "../../bin/start/edge-config.ts";
+import { choosePort } from "../../bin/start/ports.ts";
+import { sha256Hex } from "../../protocol/bytes.ts";
+import { until } from "./poll.ts";
+
+const ADDRESS = "127.0.0.1";
+const READY_DEADLINE_MS = 30_000;
+
+export interface LocalEdgeOptions {
+  readonly folder: string;
+  readonly vars?: Readonly<Record<string, string>>;
+  /** Puts more into workerd's configuration. */
+  readonly configure?: (config: string) => string;
+}
+
+/** The edge alone, under plain workerd with its storage on disk: what `npm start` starts, without hosts and forwarders. */
+export class LocalEdge {
+  readonly url: string;
+  readonly operator: ApiClient;
+  readonly #config: string;
+  readonly #secrets: Readonly<Record<string, string>>;
+  #process: ChildProcess | null = null;
+
+  private constructor(url: string, operator: ApiClient, config: string, secrets: Readonly<Record<string, string>>) {
+    this.url = url;
+    this.operator = operator;
+    this.#config = config;
+    this.#secrets = secrets;
+  }
+
+  static async start({ folder, vars = {}, configure = (config) => config }: LocalEdgeOptions): Promise<LocalEdge> {
+    const storage = join(folder, "storage");
+    mkdirSync(storage, { recursive: true });
+    await Promise.all([buildEdge(folder), buildColoCache(folder)]);
+    const operatorKey = randomBytes(32).toString("base64url");
+    const secrets = {
+      TOKEN_MAC_KEYS: randomBytes(32).toString("base64url"),
+      OPERATOR_KEY_SHA256: await sha256Hex(operatorKey),
+    };
+    const port = await choosePort(ADDRESS, 0, "PORT");
+    const file = join(folder, "workerd.capnp");
+    const config = edgeConfig({
+      listen: `${ADDRESS}:${port}`,
+      storage,
+      hostNetworks: ["127.0.0.0/8"],
+      vars: { RATE_PRINCIPAL_PER_S: "0", ...vars },
+      secrets: Object.keys(secrets),
+    });
+    writeFileSync(file, configure(config));
+    const url = `http://${ADDRESS}:${port}`;
+    const edge = new LocalEdge(url, new ApiClient(url, operatorKey), file, secrets);
+    await edge.serve();
+    return edge;
+  }
+
+  get pid(): number {
+    if (this.#process?.pid === undefined) throw new Error("the edge does not run");
+    return this.#process.pid;
+  }
+
+  /** Serves again after `end`: the same code, the same storage, the same port. */
+  async serve(): Promise<void> {
+    const { default: workerd } = createRequire(import.meta.url)("workerd") as { default: string };
+    this.#process = spawn(workerd, ["serve", this.#config], { env: this.#secrets, stdio: "ignore" });
+    await until("the edge answers", READY_DEADLINE_MS, async () => ((await fetch(`${this.url}/healthz`)).ok ? true : undefined));
+  }
+
+  /** Ends the process: as a deploy would (SIGTERM) or as a crash would (SIGKILL). */
+  async end(signal: "SIGTERM" | "SIGKILL"): Promise<void> {
+    const child = this.#process;
+    if (child === null) return;
+    this.#process = null;
+    const exit = once(child, "exit");
+    child.kill(signal);
+    await exit;
+  }
+}
