@@ -14,7 +14,9 @@ const PATIENCE = 3;
 
 /** Gathers an event and sees to it that it is written soon after the answer, together with others. Best effort. */
 export function gather(edge: Edge, accountId: string, event: AuditEvent): void {
-  gathered.set(accountId, [...(gathered.get(accountId) ?? []), event]);
+  const known = gathered.get(accountId);
+  if (known === undefined) gathered.set(accountId, [event]);
+  else known.push(event);
   count += 1;
   const { AUDIT_FLUSH_MS: waitMs, AUDIT_BATCH_EVENTS: most } = edge.settings;
   const now = edge.clock();

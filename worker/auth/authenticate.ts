@@ -1,5 +1,7 @@
+import { sha256Hex } from "../../protocol/bytes.ts";
 import { failure, type Result, success } from "../../protocol/failures.ts";
-import { type Credential, parseCredential } from "../../protocol/tokens.ts";
+import { type Credential, type MacKeys, parseCredential } from "../../protocol/tokens.ts";
+import { Lru } from "../cache/lru.ts";
 import type { Edge } from "../edge.ts";
 import { CREDENTIAL_INVALID } from "../masks.ts";
 import { macKeysOf } from "./mac-keys.ts";
@@ -25,6 +27,21 @@ export async function authenticate(edge: Edge, headers: Headers): Promise<Result
 
 /** The same for a credential that arrived in some other way, such as an SSH login that a forwarder passes on. */
 export async function authenticateText(edge: Edge, text: string): Promise<Result<Credential>> {
-  const parsed = await parseCredential(text, await macKeysOf(edge.env));
-  return parsed.ok ? success(parsed.credential) : CREDENTIAL_INVALID;
+  const keys = await macKeysOf(edge.env);
+  // Whole texts are told apart by their hash: no credential stays in memory, and how long a look-up takes says nothing.
+  const hash = await sha256Hex(text);
+  const known = parsedBy(keys).get(hash);
+  if (known !== undefined) return success(known);
+  const read = await parseCredential(text, keys);
+  if (!read.ok) return CREDENTIAL_INVALID;
+  parsedBy(keys).set(hash, read.credential, edge.settings.VERDICT_CACHE_ENTRIES);
+  return success(read.credential);
+}
+
+/** Credentials whose MAC was found right, by the SHA-256 of their text, for as long as the keys of the MAC are these. */
+let parsed: { readonly keys: MacKeys; readonly credentials: Lru<Credential> } | null = null;
+
+function parsedBy(keys: MacKeys): Lru<Credential> {
+  if (parsed?.keys !== keys) parsed = { keys, credentials: new Lru() };
+  return parsed.credentials;
 }
