@@ -67,7 +67,7 @@ test("whatever is asked of the host keys, nothing is signed for a key that is no
 
 test("whatever a connection begins with, it is decided within the bounds", () => {
   fc.assert(
-    fc.property(mutated("openings"), (bytes) => {
+    fc.property(mutated("opening"), (bytes) => {
       const opening = readOpening(bytes);
       if (opening.kind === "more") expect(bytes.length).toBeLessThan(4_096);
       if (opening.kind === "ssh") expect(bytes.indexOf(10)).toBeLessThan(MAX_IDENTIFICATION_BYTES);

@@ -1,34 +1,10 @@
-import { readFileSync } from "node:fs";
 import fc from "fast-check";
+import { corpus, NASTY } from "./corpus.ts";
 
 /** Cases tried by one fuzz test. A nightly run sets `POSTERN_FUZZ_RUNS` far higher. */
 export const FUZZ_RUNS = Number(process.env.POSTERN_FUZZ_RUNS ?? "2000");
 
-/** The kept inputs of one target: `corpus/<name>.json`, an array of strings, one character a byte. */
-export function corpus(name: string): Buffer[] {
-  const url = new URL(`../corpus/${name}.json`, import.meta.url);
-  return (JSON.parse(readFileSync(url, "utf8")) as string[]).map((text) => Buffer.from(text, "latin1"));
-}
-
 type Edit = (bytes: Buffer) => Buffer;
-
-/** Values at which parsers go wrong. */
-const NASTY = [
-  "\0",
-  "\r\n",
-  "\xff",
-  "\xff\xff\xff\xff",
-  "\x7f\xff\xff\xff",
-  "\0\0\0\0",
-  "\x80\0\0\0",
-  ":",
-  ",",
-  "+",
-  ".",
-  "=",
-  "%",
-  "é",
-];
 
 function edit(seeds: readonly Buffer[]): fc.Arbitrary<Edit> {
   const place = fc.double({ min: 0, max: 1, noNaN: true });
