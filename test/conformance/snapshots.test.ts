@@ -13,7 +13,7 @@ describe("snapshots with freestyle 0.2.17", () => {
   test("hold the disk as it was; VMs that begin with one have their own identity, and outlive it", async () => {
     const client = keyClientV5(await keyOf());
     const { vm } = await testVmV5(client);
-    await vm.exec("echo before >/root/file; useradd --create-home alice; cp /etc/machine-id /root/source");
+    await vm.exec("echo before >/root/file; useradd --uid 2000 --create-home alice; cp /etc/machine-id /root/source");
     const taken = await vm.snapshot({ slug: "base", displayName: "Base" });
     expect(taken.sourceVmId).toBe(vm.id);
     await vm.exec("echo after >/root/file");

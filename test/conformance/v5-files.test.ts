@@ -19,7 +19,7 @@ describe("files with freestyle 0.2.17", () => {
     ({ apiKey } = await newAccount());
     owner = keyClientV5(apiKey);
     ({ vm } = await owner.vms.create({ firewall: INTERNET }));
-    await vm.exec("useradd --create-home --shell /bin/bash alice");
+    await vm.exec("useradd --uid 2000 --create-home --shell /bin/bash alice");
     byToken = tokenClientV5((await testIdentityV5(owner, vm)).token).vms.ref(vm.id);
   });
   afterAll(() => deleteVmV5(owner, vm.id));
