@@ -17,6 +17,9 @@ export interface ExecLimits extends CommandLimits {
 /** POSIX.1-2017, Base Definitions 8.1, and what `sshd` passes on. */
 const ENV_NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
 
+/** Linux's MAX_ARG_STRLEN without the NUL (execve(2)): sshd hands a command to the shell as one argument. */
+const MAX_ARGUMENT_BYTES = 131_071;
+
 /**
  * Environment variable that every command of an exec inherits: how its processes are found when they must be killed.
  * SSH's own signals do not do: OpenSSH refuses them for root (no separate monitor), and they reach one process group only.
@@ -73,11 +76,18 @@ export class Exec {
 
   #check(request: ExecRequest): Result<never> | null {
     if (request.command.includes("\0")) return failure("bad-request", "command holds a NUL character.", { path: "command" });
+    if (Buffer.byteLength(request.command) > MAX_ARGUMENT_BYTES) {
+      const message = `command: Linux runs commands of at most ${MAX_ARGUMENT_BYTES} bytes. Write a longer one to a file, or send it as stdin to sh.`;
+      return failure("bad-request", message, { path: "command" });
+    }
     if (request.timeoutMs !== null && request.timeoutMs > this.#limits.maxTimeoutMs) {
       return failure("bad-request", `timeoutMs may be at most ${this.#limits.maxTimeoutMs}.`, { path: "timeoutMs" });
     }
     for (const [name, value] of Object.entries(request.env)) {
       if (!ENV_NAME.test(name)) return failure("bad-request", "env holds a name that is no variable name.", { path: "env" });
+      if (Buffer.byteLength(name) + Buffer.byteLength(value) >= MAX_ARGUMENT_BYTES) {
+        return failure("bad-request", `env.${name}: a variable has at most ${MAX_ARGUMENT_BYTES} bytes.`, { path: `env.${name}` });
+      }
       if (value.includes("\0")) return failure("bad-request", `env.${name} holds a NUL character.`, { path: `env.${name}` });
     }
     return null;

@@ -52,10 +52,10 @@ import { isLinuxUser } from "./linux-user.ts";
  * A terminal session outlives its sockets, which the edge passes through untouched: so the host speaks the frames of both
  * SDK generations, and `dialect` chooses them. It also says how `:id` names a session: `v1` by name, `v5` by number or slug.
  */
-const linuxUser = z.string().refine(isLinuxUser);
+const linuxUser = z.string().refine(isLinuxUser, "must be a Linux user name: ^[a-z_][a-z0-9_-]{0,31}$");
 
 /** An account to make in the guest before create answers. */
-export const guestUser = z.object({
+export const guestUser = z.strictObject({
   name: linuxUser,
   uid: z.int().min(0).max(65535).optional(),
   gecos: z.string().max(256).optional(),
@@ -70,7 +70,7 @@ export const guestUser = z.object({
 export type GuestUser = z.infer<typeof guestUser>;
 
 /** A group to make in the guest before its users. */
-export const guestGroup = z.object({
+export const guestGroup = z.strictObject({
   name: z.string().regex(/^[a-z_][a-z0-9_-]{0,31}$/),
   gid: z.int().min(0).max(65535).optional(),
   system: z.boolean().optional(),
@@ -340,7 +340,7 @@ export const serviceUnit = z.object({
   readySignal: z.boolean().default(false),
   watchdogSec: seconds.optional(),
   restartPolicy: z
-    .object({
+    .strictObject({
       policy: z.enum(["no", "on-failure", "always", "on-abnormal"]),
       restartSec: seconds.optional(),
       startLimitBurst: z.int().min(0).max(1_000_000).optional(),

@@ -24,6 +24,8 @@ export interface Edge {
   readonly idempotencyKey: string | null;
   /** What the steps of this request take. */
   readonly timing: ServerTiming;
+  /** Aborts when the caller leaves before its answer; says nothing of requests whose answer has begun. */
+  readonly callerLeft: AbortSignal;
   /** Lets work go on after the answer. */
   readonly waitUntil: (work: Promise<unknown>) => void;
 }

@@ -17,6 +17,8 @@ export const startSettings = z.object({
   POSTERN_STOP_TIMEOUT_MS: wholeNumber(30_000, 1),
   /** The same for the edge, which waits for idle connections of clients but has nothing to lose: its storage is transactional. */
   POSTERN_EDGE_STOP_TIMEOUT_MS: wholeNumber(1_000, 1),
+  /** Between two looks for clients that left while the edge prepares their answer, in milliseconds; what they asked for is ended. */
+  POSTERN_LEFT_CLIENTS_MS: wholeNumber(1_000, 1),
 });
 
 /** Settings of `postern start`. */

@@ -12,6 +12,7 @@ import { SupervisedChild } from "./child.ts";
 import { keepAccount, keepDemoVm } from "./demo.ts";
 import { startEdge } from "./edge.ts";
 import { claimHome, type Home, homeFromEnvironment, keepPrivateFile, makeHome, releaseHome, writePrivateFile } from "./home.ts";
+import { endLeftConnections } from "./left-clients.ts";
 import { choosePort } from "./ports.ts";
 import { readyScreen } from "./screen.ts";
 import { edgeVars, readStartSettings, type StartSettings } from "./settings.ts";
@@ -85,6 +86,7 @@ async function bringUp(
     onCrash: onCrash("edge"),
   });
   running.push(edge);
+  endLeftConnections(port, settings.POSTERN_LEFT_CLIENTS_MS, (text) => say(`Clients that leave are no longer noticed: ${text}`));
 
   const operator = new ApiClient(apiUrl, operatorKey);
   const { apiKey } = await keepAccount(home, operator);

@@ -101,9 +101,9 @@ class ContainerDriver implements Driver {
     if (storage !== undefined)
       return "storage (rootfsSizeGb): a container's disk is a folder on its host's, so its size cannot be chosen.";
     const cpus = availableParallelism();
-    if (cpu !== undefined && cpu > cpus) return `cpu: this host has ${cpus} processors.`;
+    if (cpu !== undefined && cpu > cpus) return `cpu (vcpuCount): this host has ${cpus} processors.`;
     const memoryMib = Math.floor(totalmem() / MIB);
-    if (memory !== undefined && memory > memoryMib) return `memory: this host has ${memoryMib} MiB.`;
+    if (memory !== undefined && memory > memoryMib) return `memory (memSizeGb): this host has ${memoryMib} MiB.`;
     return null;
   }
 

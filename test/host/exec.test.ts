@@ -62,6 +62,14 @@ describe("exec", () => {
     expect(body.stdout).toBe("x y'\"$(id)\nz|ü");
   });
 
+  test("runs the longest command that Linux does, and refuses a longer one or a longer variable by name", async () => {
+    const longest = `: ${"x".repeat(131_069)}`;
+    expect((await run({ command: longest })).body).toMatchObject({ statusCode: 0 });
+    expect(await run({ command: `${longest}x` })).toMatchObject({ status: 400, body: { details: { path: "command" } } });
+    const long = await run({ command: "true", env: { LONG: "ü".repeat(65_536) } });
+    expect(long).toMatchObject({ status: 400, body: { details: { path: "env.LONG" } } });
+  });
+
   test("replaces output bytes that are no UTF-8 and keeps the rest", async () => {
     const { body } = await run({ command: "printf 'a\\377b\\357\\273\\277c'" });
     expect(body.stdout).toBe("a\uFFFDb\uFEFFc");

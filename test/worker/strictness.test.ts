@@ -34,12 +34,31 @@ describe.each(withBodies)("$name", ({ endpoint }) => {
   });
 });
 
+describe.each(everyEndpoint)("$name", ({ endpoint }) => {
+  it("refuses a query that it does not know, by name", async () => {
+    const body = endpoint.body === undefined ? {} : { body: bodyOf(endpoint) };
+    const known = pathOf(endpoint, values);
+    const path = `${known}${known.includes("?") ? "&" : "?"}nobodyKnowsThis=1`;
+    const response = await call(path, { method: endpoint.method.toUpperCase(), key: world.account.key, ...body });
+    const { message } = await response.json<{ message: string }>();
+    expect([response.status, message]).toEqual([400, expect.stringContaining("nobodyKnowsThis: ")]);
+  });
+});
+
 it.each([
+  ["/v1/vms", { users: [{ name: "x", password: "1" }] }, "users.0.password"],
+  ["/v1/vms", { groups: [{ name: "x", members: [] }] }, "groups.0.members"],
+  ["/v1/vms", { additionalFiles: { "/x": { content: "", mode: 1 } } }, "additionalFiles./x.mode"],
+  ["/v1/vms", { users: [{ name: "Not One" }] }, "users.0.name: must be a Linux user name"],
+  ["/v5/vms", { firewall: { rules: [] }, resources: { storage: 1 } }, "resources"],
+  ["/v5/vms", { firewall: { rules: [], x: 1 } }, "firewall.x"],
   ["/v1/vms", { users: [{ name: "x", uid: "1" }] }, "users.0.uid"],
   ["/v5/vms", { firewall: { rules: [{ action: "allow", source: { port: "x" }, destination: {} }] } }, "firewall.rules.0"],
   ["/v5/identities", { managed: "yes" }, "managed"],
-])("POST %s names the path of a member of the wrong type", async (path, body, member) => {
+])("POST %s names the path of a member of the wrong type or of none: %j", async (path, body, member) => {
   const response = await call(path, { method: "POST", key: world.account.key, body });
   expect(response.status).toBe(400);
-  expect((await response.json<{ message: string }>()).message).toContain(member);
+  const { message, path: named } = await response.json<{ message: string; path: string }>();
+  expect(message).toContain(member);
+  expect([named, message]).toEqual([expect.stringMatching(/./), expect.stringContaining(`${named}: `)]);
 });

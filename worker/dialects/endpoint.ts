@@ -29,6 +29,8 @@ interface Shape<Path extends string, Query, Body> {
   readonly summary: string;
   readonly query?: ZodType<Query>;
   readonly body?: ZodType<Body>;
+  /** What the API description shows of the body, where the schema that checks it finds out for itself what it may hold. */
+  readonly shownBody?: ZodType;
   /** How a body that does not fit the schema fails; `bad-request` when absent. */
   readonly invalidBody?: FailureKind;
   /** Most bytes of the body; the limit of JSON bodies when absent. */

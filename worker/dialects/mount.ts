@@ -1,4 +1,5 @@
 import type { Hono } from "hono";
+import { strictObject, ZodObject, type ZodType } from "zod";
 import { failure, type Result, success } from "../../protocol/failures.ts";
 import type { Operation } from "../../protocol/operations.ts";
 import type { Credential } from "../../protocol/tokens.ts";
@@ -21,6 +22,8 @@ import { Pending } from "../services/background.ts";
 import { vmIdNamed } from "../services/vms-slugs.ts";
 import { pendingAnswer } from "./background.ts";
 import type { Endpoint, Input } from "./endpoint.ts";
+
+const NO_QUERY = strictObject({});
 
 /** Header with which 0.1 names the Linux user of an operation. */
 export const LINUX_USER_HEADER = "x-freestyle-vm-linux-user-id";
@@ -144,10 +147,21 @@ async function readInput(c: EdgeContext, endpoint: Endpoint, path: PathSegments)
   if (!path.isText) return failure("bad-request", "The path of the request is not correctly percent-encoded.");
   const sent = readQuery(c.req.raw.url);
   if (sent === null) return failure("bad-request", "The query of the request is not correctly percent-encoded.");
-  const query = endpoint.query === undefined ? success(undefined) : check(endpoint.query, sent);
+  const query = check(knownQuery(endpoint), endpoint.admission.access === "vm-socket" ? withoutTicket(sent) : sent);
   if (!query.ok) return query;
   const body = await readJsonBody(c, endpoint);
   return body.ok ? success({ path: path.values, query: query.value, body: body.value, request: c.req.raw }) : body;
+}
+
+/** The query's schema, which refuses what it does not know: a misspelt filter must not answer everything. */
+function knownQuery({ query }: Endpoint): ZodType {
+  if (query === undefined) return NO_QUERY;
+  return query instanceof ZodObject ? query.strict() : query;
+}
+
+/** A ticket in the query is a credential, and no input. */
+function withoutTicket({ ticket: _, ...rest }: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
+  return rest;
 }
 
 async function readJsonBody(c: EdgeContext, endpoint: Endpoint): Promise<Result<unknown>> {

@@ -22,6 +22,7 @@ export const begin: MiddlewareHandler<EdgeHono> = async (c, next) => {
     backgroundAfterS: backgroundAfter(c.req.header(BACKGROUND_AFTER_HEADER)),
     idempotencyKey: c.req.header(IDEMPOTENCY_KEY_HEADER) ?? null,
     timing,
+    callerLeft: c.req.raw.signal,
     waitUntil: (work) => c.executionCtx.waitUntil(work),
   });
   await next();

@@ -1,4 +1,4 @@
-import type { ZodType } from "zod";
+import type { core, ZodType } from "zod";
 import { failure, type Result, success } from "../../protocol/failures.ts";
 import { type BodyLimits, parseJson, readBody } from "./body.ts";
 
@@ -17,6 +17,14 @@ const MAX_ISSUES = 5;
 export function check<T>(schema: ZodType<T>, value: unknown): Result<T> {
   const parsed = schema.safeParse(value);
   if (parsed.success) return success(parsed.data);
-  const issues = parsed.error.issues.slice(0, MAX_ISSUES);
-  return failure("bad-request", issues.map(({ path, message }) => `${path.join(".") || "request"}: ${message}`).join("; "));
+  const wrong = parsed.error.issues.flatMap(explained).slice(0, MAX_ISSUES);
+  const path = wrong[0]?.path.join(".") ?? "";
+  return failure("bad-request", wrong.map((one) => `${one.path.join(".") || "request"}: ${one.message}`).join("; "), { path });
+}
+
+/** What is wrong and where; members that nobody knows are each named by their own path. */
+export function explained(issue: core.$ZodIssue): { readonly path: string[]; readonly message: string }[] {
+  const path = issue.path.map(String);
+  if (issue.code !== "unrecognized_keys") return [{ path, message: issue.message }];
+  return issue.keys.map((key) => ({ path: [...path, key], message: "is not known here: leave it out" }));
 }

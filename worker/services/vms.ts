@@ -28,7 +28,18 @@ export async function createVmOrBackground(edge: Edge, accountId: string, spec: 
   });
 }
 
+/**
+ * Undoes a creation whose caller leaves before it is told the id: nobody would know of the VM, and whoever asks again gets
+ * another. With an idempotency key it stays, since asking again finds it.
+ */
+function undoIfLeft(edge: Edge, accountId: string, vmId: string): void {
+  if (edge.idempotencyKey !== null) return;
+  const undo = () => edge.waitUntil(tell(() => vmObject(edge.env, vmId).remove(accountId)));
+  edge.callerLeft.addEventListener("abort", undo, { once: true });
+}
+
 async function create(edge: Edge, accountId: string, vmId: string, spec: VmSpec): Promise<Result<VmRecord>> {
+  undoIfLeft(edge, accountId, vmId);
   const made = await tell(() => vmObject(edge.env, vmId).create(accountId, vmId, spec));
   return unlessTaken(made, () => vmObject(edge.env, vmId).created(accountId));
 }

@@ -2,7 +2,7 @@ import { z } from "zod";
 import { failure, success } from "../../../protocol/failures.ts";
 import { answerPoll, pollResult, pollSummary, type Renderings } from "../background.ts";
 import { type Endpoint, principalEndpoint } from "../endpoint.ts";
-import { mapped } from "../translate.ts";
+import { emptyList, mapped } from "../translate.ts";
 import { toExecAnswer } from "./exec.ts";
 import { toTaken } from "./snapshots.ts";
 import { toCreated } from "./vms.ts";
@@ -27,7 +27,7 @@ export const backgroundEndpoints: readonly Endpoint[] = [
     path: "/observability/v1/logs",
     summary: "What is logged about a request that goes on in the background: nothing, here",
     query: z.object({ requestId: z.string().optional() }),
-    answer: z.object({ logs: z.array(z.never()) }),
+    answer: z.object({ logs: emptyList }),
     handle: async (_edge, _principal, { query }) =>
       query.requestId === undefined
         ? failure("unsupported", "Logs of VMs are not kept here: ask with the requestId of a request.")

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import type { VmSpec } from "../../../durable-objects/contract.ts";
 import { PLAIN_VM } from "../../../durable-objects/vm-spec.ts";
+import { explained } from "../../http/input.ts";
 import { asksForNothing, whyRefused } from "./create-fields.ts";
 import { HONOURED_FIELDS, type Layer, layer, mergeFiles, mergePorts } from "./create-layer.ts";
 
@@ -19,7 +20,7 @@ export const createBody = z.record(z.string(), z.unknown()).transform((body, con
   const visit = (members: Record<string, unknown>, path: string[]): void => {
     const read = layer.safeParse(members);
     if (read.success) layers.push(read.data);
-    for (const { path: at, message } of read.error?.issues ?? []) {
+    for (const { path: at, message } of read.error?.issues.flatMap(explained) ?? []) {
       context.addIssue({ code: "custom", message, path: [...path, ...at] });
     }
     for (const [name, value] of Object.entries(members)) {
@@ -33,6 +34,11 @@ export const createBody = z.record(z.string(), z.unknown()).transform((body, con
   visit(body, []);
   return toSpec(layers);
 });
+
+const nested = layer.nullish();
+
+/** The same for the API description: what is honoured, and where. */
+export const shownCreateBody = layer.extend({ template: nested, spec: layer.extend({ snapshot: nested }).nullish() });
 
 /** Lists of all layers are joined; of everything else the first that is found wins, the top of the body first. */
 function toSpec(layers: readonly Layer[]): VmSpec {

@@ -30,7 +30,7 @@ function gigabytes(size: "memory" | "storage") {
 }
 
 const additionalFile = z
-  .object({
+  .strictObject({
     content: z.string(),
     encoding: z.enum(["utf-8", "utf8", "base64"]).nullish(),
     executable: z.boolean().nullish(),
@@ -51,8 +51,9 @@ const additionalFiles = z
 const persistence = z
   .union(
     [
-      z.object({ type: z.enum(["persistent", "sticky"]) }),
-      z.object({ type: z.literal("ephemeral"), deleteEvent: z.literal("OnStop") }),
+      z.strictObject({ type: z.literal("persistent") }),
+      z.strictObject({ type: z.literal("sticky"), priority: z.int().min(0).max(10).nullish() }),
+      z.strictObject({ type: z.literal("ephemeral"), deleteEvent: z.literal("OnStop") }),
     ],
     "is not offered here but as persistent, sticky, or ephemeral with the deleteEvent OnStop",
   )

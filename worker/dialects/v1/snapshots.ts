@@ -15,7 +15,7 @@ import { mappedUnlessPending } from "../background.ts";
 import { accountEndpoint, type Endpoint } from "../endpoint.ts";
 import { flagQuery } from "../paging.ts";
 import { isoTime, mapped } from "../translate.ts";
-import { createBody } from "./create-body.ts";
+import { createBody, shownCreateBody } from "./create-body.ts";
 
 const VM = "/v1/vms/{vmId}";
 const SNAPSHOTS = "/v1/vms/snapshots";
@@ -23,7 +23,12 @@ const SNAPSHOTS = "/v1/vms/snapshots";
 const name = z.string().max(256).nullish();
 
 /** A snapshot is kept until it is deleted. */
-const kept = z.object({ type: z.enum(["persistent", "sticky"], "is not offered here but as persistent or sticky") }).nullish();
+const kept = z
+  .strictObject({
+    type: z.enum(["persistent", "sticky"], "is not offered here but as persistent or sticky"),
+    priority: z.int().min(0).max(10).nullish(),
+  })
+  .nullish();
 
 const row = z.object({
   snapshotId: z.string(),
@@ -87,6 +92,7 @@ export const snapshotEndpoints: readonly Endpoint[] = [
     path: SNAPSHOTS,
     summary: "Build a snapshot from a description",
     body: createBody,
+    shownBody: shownCreateBody,
     invalidBody: "snapshot-bad-request",
     answer: z.object({ snapshotId: z.string() }),
     handle: async (edge, { accountId }, { body }) =>

@@ -21,7 +21,7 @@ const unitBody = z.preprocess(withoutNulls, z.strictObject({ ...serviceUnit.shap
 const done = z.object({ success: z.literal(true), message: z.string() });
 const serviceIds = z.strictObject({
   services: z
-    .array(z.object({ id: z.string() }))
+    .array(z.strictObject({ id: z.string() }))
     .min(1)
     .max(64),
 });

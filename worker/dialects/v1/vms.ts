@@ -10,7 +10,7 @@ import { mappedUnlessPending } from "../background.ts";
 import { accountEndpoint, type Endpoint, vmEndpoint } from "../endpoint.ts";
 import { flagQuery, pageOf, pageQuery } from "../paging.ts";
 import { isoTime, mapped } from "../translate.ts";
-import { createBody } from "./create-body.ts";
+import { createBody, shownCreateBody } from "./create-body.ts";
 import { layer } from "./create-layer.ts";
 
 const STATES = ["starting", "running", "suspending", "suspended", "stopped", "lost"] as const satisfies readonly VmState[];
@@ -50,6 +50,7 @@ export const vmEndpoints: readonly Endpoint[] = [
     path: "/v1/vms",
     summary: "Create a VM with its users; answers when it runs",
     body: createBody,
+    shownBody: shownCreateBody,
     invalidBody: "vm-create-bad-request",
     answer: z.object({
       id: z.string(),

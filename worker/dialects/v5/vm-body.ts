@@ -34,7 +34,7 @@ const unhonoured = {
   automaticRestart: z.literal(false, NOT_OFFERED).nullish(),
 };
 
-const none = z.array(z.never()).max(0, NOT_OFFERED).nullish();
+const none = z.array(z.unknown()).max(0, NOT_OFFERED).nullish();
 
 /** Body of `POST /v5/vms` (contract section 3.3). */
 export const createVmBody = z

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import type { ListedVm, VmState } from "../../../durable-objects/contract.ts";
 import { publicPort } from "../../../protocol/host-api.ts";
-import { isoTime } from "../translate.ts";
+import { emptyList, isoTime } from "../translate.ts";
 
 /** States that 0.2 knows. */
 export const STATES = ["starting", "running", "pausing", "paused", "stopped"] as const;
@@ -43,8 +43,8 @@ export const vmData = z.object({
   automaticRestart: z.literal(false),
   metadata: z.record(z.string(), z.string()),
   ports: z.array(publicPort),
-  vpcs: z.array(z.never()),
-  networks: z.array(z.never()),
+  vpcs: emptyList,
+  networks: emptyList,
   createdAt: z.string(),
   updatedAt: z.string(),
 });

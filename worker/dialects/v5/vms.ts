@@ -9,7 +9,7 @@ import { vmIdOf, withSlug } from "../../services/vms-slugs.ts";
 import { updateVm, vmFirewall } from "../../services/vms-update.ts";
 import { accountEndpoint, type Endpoint, vmEndpoint } from "../endpoint.ts";
 import { pageOf, pageQuery } from "../paging.ts";
-import { mapped } from "../translate.ts";
+import { emptyList, mapped } from "../translate.ts";
 import { firewallRuleData, toRuleData } from "./firewall-rules.ts";
 import { createVmBody, toSpec, toUpdate, updateVmBody } from "./vm-body.ts";
 import { STATES, STORED_STATE, toVmData, vmData } from "./vm-data.ts";
@@ -39,7 +39,7 @@ export const vmEndpoints: readonly Endpoint[] = [
     path: "/v5/vms",
     summary: "Create a VM; answers when it runs",
     body: createVmBody,
-    answer: vmData.extend({ firewallRules: z.array(firewallRuleData), tlsRules: z.array(z.never()) }),
+    answer: vmData.extend({ firewallRules: z.array(firewallRuleData), tlsRules: emptyList }),
     handle: async (edge, { accountId }, { body }) => {
       const spec = toSpec(edge, body);
       const vm = await createVmOrBackground(edge, accountId, spec);
