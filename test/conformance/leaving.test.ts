@@ -28,7 +28,8 @@ test.each(PACKAGES)("a command whose client of $name leaves is ended with all th
 test("a VM whose client leaves before it is told the id is undone, and one that an Idempotency-Key names stays", async () => {
   const { apiKey } = await newAccount();
   const owner = keyClient(PACKAGE_46, apiKey);
-  const body = { users: [{ name: "alice" }, { name: "bob" }] };
+  // So many that it takes longer to make them than to notice that the client has left (POSTERN_LEFT_CLIENTS_MS).
+  const body = { users: Array.from({ length: 60 }, (_, index) => ({ name: `user${index}` })) };
   const start = (headers: Record<string, string>) => {
     const { fetch: leavingFetch, leave } = leaving();
     const sent = leavingFetch(`${system.apiUrl}/v1/vms`, {
