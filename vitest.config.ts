@@ -43,6 +43,17 @@ export default defineConfig({
         },
       },
       {
+        // Parts that are killed and messages that are lost; against the clock, so with nobody beside it.
+        test: {
+          name: "chaos",
+          include: ["test/chaos/**/*.test.ts"],
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+          fileParallelism: false,
+          sequence: { groupOrder: 3 },
+        },
+      },
+      {
         test: {
           name: "guest",
           include: ["test/guest/**/*.test.ts"],

@@ -13,6 +13,8 @@ import { until } from "./poll.ts";
 
 const ADDRESS = "127.0.0.1";
 const READY_DEADLINE_MS = 30_000;
+/** workerd waits for open sockets to end, and the feed's never do. */
+const DRAIN_MS = 1_000;
 
 export interface LocalEdgeOptions {
   readonly folder: string;
@@ -73,13 +75,15 @@ export class LocalEdge {
     await until("the edge answers", READY_DEADLINE_MS, async () => ((await fetch(`${this.url}/healthz`)).ok ? true : undefined));
   }
 
-  /** Ends the process: as a deploy would (SIGTERM) or as a crash would (SIGKILL). */
+  /** Ends the process: as a deploy would (SIGTERM, and no patience with sockets that stay) or as a crash would (SIGKILL). */
   async end(signal: "SIGTERM" | "SIGKILL"): Promise<void> {
     const child = this.#process;
     if (child === null) return;
     this.#process = null;
     const exit = once(child, "exit");
     child.kill(signal);
+    const timer = setTimeout(() => child.kill("SIGKILL"), DRAIN_MS);
     await exit;
+    clearTimeout(timer);
   }
 }

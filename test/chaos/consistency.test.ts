@@ -1,0 +1,158 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { identitySubject } from "../../protocol/subjects.ts";
+import { until } from "../system/poll.ts";
+import { FAITHFUL, isFloor } from "./feed-proxy.ts";
+import { ChaosWorld, type Holder } from "./world.ts";
+
+/** The bounds of `docs/consistency.md`, in milliseconds. */
+const FEED_UP_MS = 2_000;
+const FEED_DOWN_MS = 20_000;
+const RECOVERY_MS = 30_000;
+
+let world: ChaosWorld;
+let holder: Holder;
+let bystander: Holder;
+
+beforeAll(async () => {
+  world = await ChaosWorld.open();
+});
+afterAll(async () => {
+  await world.close();
+});
+beforeEach(async () => {
+  world.proxy.fault = FAITHFUL;
+  holder = await world.newHolder();
+  bystander = await world.newHolder();
+  await until("both are served", RECOVERY_MS, async () =>
+    (await world.exec(holder)) === 200 && (await world.exec(bystander)) === 200 ? true : undefined,
+  );
+});
+
+/** Revokes, and answers how long the token went on opening the VM, in milliseconds. Whoever may is never told otherwise. */
+async function timeToRefusal(boundMs: number): Promise<number> {
+  await world.revoke(holder);
+  const revokedAt = performance.now();
+  let allowedUntil = 0;
+  const seen = new Set<number>();
+  await until("the token is refused", boundMs + 5_000, async () => {
+    const status = await world.exec(holder);
+    if (status === 200) allowedUntil = performance.now() - revokedAt;
+    seen.add(await world.exec(bystander));
+    return status === 401 ? true : undefined;
+  });
+  expect([...seen].filter((status) => status !== 200 && status !== 503)).toEqual([]);
+  return allowedUntil;
+}
+
+describe("the feed", () => {
+  test("up: revoked is refused within 2 s", async () => {
+    expect(await timeToRefusal(FEED_UP_MS)).toBeLessThan(FEED_UP_MS);
+  });
+
+  test("that repeats, delays and reorders what it says: likewise", async () => {
+    let held: string | null = null;
+    world.proxy.fault = (text) => {
+      if (!isFloor(text)) return [{ text, afterMs: 150 }];
+      const out = [text, ...(held === null ? [] : [held])];
+      held = text;
+      return out.flatMap((one) => [
+        { text: one, afterMs: 300 },
+        { text: one, afterMs: 500 },
+      ]);
+    };
+    expect(await timeToRefusal(FEED_UP_MS)).toBeLessThan(FEED_UP_MS);
+  });
+
+  test("that loses floors, though heartbeats go on: within 20 s, and the host has them again by itself", async () => {
+    world.proxy.fault = (text) => (isFloor(text) ? [] : FAITHFUL(text));
+    expect(await timeToRefusal(FEED_DOWN_MS)).toBeLessThan(FEED_DOWN_MS);
+    const { floors } = world.host.membership.verifier;
+    await until("the host has the floor", RECOVERY_MS, () =>
+      floors.admits(identitySubject(holder.identityId), 1) ? undefined : true,
+    );
+  });
+
+  test("that is dead without a word: within 20 s", async () => {
+    world.proxy.fault = () => [];
+    expect(await timeToRefusal(FEED_DOWN_MS)).toBeLessThan(FEED_DOWN_MS);
+  });
+
+  test("that breaks just as something is revoked: within 20 s", async () => {
+    world.proxy.cut();
+    expect(await timeToRefusal(FEED_DOWN_MS)).toBeLessThan(FEED_DOWN_MS);
+  });
+});
+
+describe("regions", () => {
+  test("a floor reaches every region, and a verifier that joins late knows it before it serves", async () => {
+    await world.revoke(holder);
+    const sub = identitySubject(holder.identityId);
+    await until("the other region knows", FEED_UP_MS, () =>
+      world.other.membership.verifier.floors.admits(sub, 1) ? undefined : true,
+    );
+    const late = await world.startHost("us", "late");
+    expect(late.membership.verifier.floors.admits(sub, 1)).toBe(false);
+  });
+});
+
+/** Uses the edge all the time while `happen` goes on, and answers every status that came. */
+async function underLoad(happen: () => Promise<unknown>): Promise<Set<number>> {
+  const seen = new Set<number>();
+  let isOver = false;
+  const load = Array.from({ length: 4 }, async () => {
+    while (!isOver) seen.add(await world.exec(bystander));
+  });
+  await happen();
+  await until("everybody is served again", RECOVERY_MS, async () => ((await world.exec(bystander)) === 200 ? true : undefined));
+  isOver = true;
+  await Promise.all(load);
+  return seen;
+}
+
+/** Nobody answers, or a 503, or a success: never a refusal of somebody who may. */
+const HARMLESS = new Set([0, 200, 503]);
+
+describe.each(["SIGKILL", "SIGTERM"] as const)("workerd that gets %s under load and is started again", (signal) => {
+  test("refuses nobody who may, forgets nothing that it acknowledged, and recovers by itself", async () => {
+    await world.revoke(holder);
+    const made = await world.newHolder();
+    const seen = await underLoad(async () => {
+      await world.edge.end(signal);
+      await world.edge.serve();
+    });
+    expect([...seen].filter((status) => !HARMLESS.has(status))).toEqual([]);
+    expect(await world.exec(holder)).toBe(401);
+    await until("what was made last is there", RECOVERY_MS, async () => ((await world.exec(made)) === 200 ? true : undefined));
+  });
+});
+
+test("a host that restarts refuses nobody who may, and knows what was revoked while it was away", async () => {
+  const { host } = world;
+  const port = Number(new URL(host.url).port);
+  const seen = await underLoad(async () => {
+    await world.stopHost(host);
+    await world.revoke(holder);
+    world.host = await world.startHost("eu", "eu", { port, feedUrl: world.proxy.url });
+  });
+  expect([...seen].filter((status) => !HARMLESS.has(status))).toEqual([]);
+  expect(await world.exec(holder)).toBe(401);
+});
+
+test.each([30_000, -30_000])(
+  "a host whose clock jumps by %i ms lets nobody in who may not, and refuses nobody who may",
+  async (skewMs) => {
+    const port = Number(new URL(world.host.url).port);
+    let skew = 0;
+    await world.stopHost(world.host);
+    world.host = await world.startHost("eu", "eu", { port, feedUrl: world.proxy.url, clock: () => Date.now() + skew });
+    skew = skewMs;
+    const seen = new Set<number>();
+    for (let count = 0; count < 20; count += 1) seen.add(await world.exec(bystander));
+    await world.revoke(holder);
+    const after = await world.exec(holder);
+    await world.stopHost(world.host);
+    world.host = await world.startHost("eu", "eu", { port, feedUrl: world.proxy.url });
+    expect([...seen].filter((status) => !HARMLESS.has(status))).toEqual([]);
+    expect(after).not.toBe(200);
+  },
+);

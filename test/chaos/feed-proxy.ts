@@ -1,0 +1,77 @@
+import { once } from "node:events";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { WebSocket, WebSocketServer } from "ws";
+
+/** What becomes of a message of the feed: sent on as these, each after so many milliseconds. None: it is lost. */
+export type Fault = (message: string) => readonly { readonly text: string; readonly afterMs: number }[];
+
+export const FAITHFUL: Fault = (text) => [{ text, afterMs: 0 }];
+
+/** Whether a message of the feed is a floor. */
+export const isFloor = (text: string) => text.startsWith('{"type":"floor"');
+
+/** Stands between a verifier and the edge: mistreats what the feed sends, and passes everything else on. */
+export class FeedProxy {
+  readonly url: string;
+  fault: Fault = FAITHFUL;
+  readonly #server: Server;
+  readonly #sockets: WebSocketServer;
+
+  private constructor(server: Server, sockets: WebSocketServer) {
+    this.#server = server;
+    this.#sockets = sockets;
+    this.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  }
+
+  static async start(edgeUrl: string): Promise<FeedProxy> {
+    const server = createServer((request, response) => {
+      passOn(edgeUrl, request, response).catch(() => response.writeHead(502).end());
+    });
+    const sockets = new WebSocketServer({ server });
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const proxy = new FeedProxy(server, sockets);
+    sockets.on("connection", (member, request) => {
+      const { authorization = "" } = request.headers;
+      const region = new WebSocket(`${edgeUrl.replace(/^http/, "ws")}${request.url}`, { headers: { authorization } });
+      const early: string[] = [];
+      member.on("message", (data) => {
+        if (region.readyState === WebSocket.OPEN) region.send(data.toString());
+        else early.push(data.toString());
+      });
+      region.on("open", () => {
+        for (const text of early.splice(0)) region.send(text);
+      });
+      region.on("message", (data) => proxy.#pass(data.toString(), member));
+      region.on("close", () => member.terminate()).on("error", () => member.terminate());
+      member.on("close", () => region.terminate()).on("error", () => region.terminate());
+    });
+    return proxy;
+  }
+
+  /** Breaks every connection. */
+  cut(): void {
+    for (const member of this.#sockets.clients) member.terminate();
+  }
+
+  async stop(): Promise<void> {
+    this.cut();
+    this.#server.closeAllConnections();
+    this.#server.close();
+    await once(this.#server, "close");
+  }
+
+  #pass(message: string, member: WebSocket): void {
+    for (const { text, afterMs } of this.fault(message)) {
+      if (afterMs === 0) member.send(text);
+      else setTimeout(() => member.readyState === WebSocket.OPEN && member.send(text), afterMs);
+    }
+  }
+}
+
+/** A plain GET, such as that of the ticket keys. */
+async function passOn(edgeUrl: string, { url = "/" }: IncomingMessage, response: ServerResponse): Promise<void> {
+  const answer = await fetch(`${edgeUrl}${url}`);
+  response.writeHead(answer.status, { "content-type": answer.headers.get("content-type") ?? "" }).end(await answer.text());
+}
