@@ -1,13 +1,10 @@
-import { Agent, get } from "node:http";
-import { cpuMicroseconds, findDescendant } from "../test/system/processes.ts";
+import { findDescendant } from "../test/system/processes.ts";
 import { withVm } from "./account.ts";
+import { cpuPerRequest } from "./cpu.ts";
 import { type Benchmark, median } from "./figure.ts";
 
 /** Rounds of each kind; one more before them warms up. */
 const ROUNDS = 5;
-/** Enough for the 10 ms resolution of CPU times to be a small part of a round. */
-const REQUESTS_PER_ROUND = 2_000;
-const CONCURRENCY = 16;
 
 /**
  * CPU time of the edge's process for one authorised request (`GET /v1/vms/{id}` with an access token) against that for a
@@ -33,31 +30,3 @@ export const edgeAuthorisedCpu: Benchmark = {
       };
     }),
 };
-
-async function cpuPerRequest(pid: number, url: string, headers: Record<string, string>): Promise<number> {
-  const agent = new Agent({ keepAlive: true, maxSockets: CONCURRENCY });
-  const before = cpuMicroseconds(pid);
-  let left = REQUESTS_PER_ROUND;
-  const worker = async () => {
-    while (left > 0) {
-      left -= 1;
-      await request(url, headers, agent);
-    }
-  };
-  await Promise.all(Array.from({ length: CONCURRENCY }, worker));
-  const used = cpuMicroseconds(pid) - before;
-  agent.destroy();
-  return used / REQUESTS_PER_ROUND;
-}
-
-function request(url: string, headers: Record<string, string>, agent: Agent): Promise<void> {
-  return new Promise((resolve, reject) => {
-    get(url, { headers, agent }, (response) => {
-      response.resume();
-      response.once("end", () => {
-        if (response.statusCode === 200) resolve();
-        else reject(new Error(`${url} answered ${response.statusCode}`));
-      });
-    }).once("error", reject);
-  });
-}

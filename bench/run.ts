@@ -6,7 +6,10 @@ import { edgeAuthorisedCpu } from "./edge-authorised-cpu.ts";
 import { edgeCachedCpu, edgeColdCpu, edgeSignedCpu } from "./edge-cpu.ts";
 import { edgeHitRate } from "./edge-hit-rate.ts";
 import type { Benchmark, Figure } from "./figure.ts";
+import { growth } from "./growth.ts";
 import { hostQemuAsleep, hostQemuCreate, hostQemuWake } from "./host-qemu.ts";
+import { identityChecks } from "./identity-checks.ts";
+import { peerOauthProvider } from "./peer-oauth-provider.ts";
 import { sshConnectVsDirect } from "./ssh-connect.ts";
 import { sshEcho } from "./ssh-echo.ts";
 import { sshHostile, sshIdle } from "./ssh-memory.ts";
@@ -18,6 +21,9 @@ const BENCHMARKS: readonly Benchmark[] = [
   edgeSignedCpu,
   edgeColdCpu,
   edgeHitRate,
+  identityChecks,
+  growth,
+  peerOauthProvider,
   sshDownVsDirect,
   sshDownVsJump,
   sshUpVsJump,

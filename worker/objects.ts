@@ -5,6 +5,7 @@ import type { Env } from "../durable-objects/env.ts";
 import type { SnapshotApi } from "../durable-objects/snapshot-contract.ts";
 import { failure, type Result } from "../protocol/failures.ts";
 import { regionObjectName } from "../protocol/ids.ts";
+import { InFlight } from "./limits/in-flight.ts";
 import { logEvent } from "./log.ts";
 import { mask } from "./masks.ts";
 
@@ -64,6 +65,28 @@ export async function ask<T>(call: () => Promise<Result<T>>): Promise<Result<T>>
       throw error;
     }
   });
+}
+
+/** What one isolate asks of one object at once; see the settings of the same names. */
+export interface AskLimits {
+  readonly OBJECT_MAX_INFLIGHT: number;
+  readonly OBJECT_PATIENCE_MS: number;
+}
+
+const inFlight = new InFlight();
+
+/**
+ * The same for an object that one credential's holders may all ask at once: over the limit the rest is told at once to come back,
+ * instead of waiting in a queue that only grows.
+ */
+export async function askOne<T>(name: string, limits: AskLimits, call: () => Promise<Result<T>>): Promise<Result<T>> {
+  const done = inFlight.enter(name, limits.OBJECT_MAX_INFLIGHT, limits.OBJECT_PATIENCE_MS, Date.now());
+  if (done === null) return AUTHORITY_UNAVAILABLE;
+  try {
+    return await ask(call);
+  } finally {
+    done();
+  }
 }
 
 /** Calls an object for a change: once, since nobody knows whether a call that broke was carried out. */

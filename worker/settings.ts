@@ -53,6 +53,10 @@ const edgeSettings = z.object({
   TERMINAL_TICKET_LIFE_S: positive(30),
   /** How long a verifier or a cache may keep the ticket keys, in seconds. */
   JWKS_MAX_AGE_S: positive(60),
+  /** Questions that one isolate has under way at one identity's object; the rest is told to come back. */
+  OBJECT_MAX_INFLIGHT: positive(500),
+  /** How long such a question may take before it is no longer counted, in milliseconds. */
+  OBJECT_PATIENCE_MS: positive(10_000),
   /** Least time, in seconds, between two looks of an isolate for a ticket key that it does not know. */
   JWKS_COOLDOWN_S: positive(5),
   /** How long a browser may keep the answer to a preflight, in seconds. */

@@ -2,7 +2,7 @@ import { failure, type Result, success } from "../../protocol/failures.ts";
 import type { Credential } from "../../protocol/tokens.ts";
 import type { Edge } from "../edge.ts";
 import { CREDENTIAL_INVALID } from "../masks.ts";
-import { accountObject, ask, identityObject } from "../objects.ts";
+import { accountObject, ask, askOne, identityObject } from "../objects.ts";
 import type { AccountPrincipal, Principal } from "./principal.ts";
 
 const API_KEY_NEEDED = failure(
@@ -18,7 +18,8 @@ export async function resolvePrincipal(edge: Edge, credential: Credential): Prom
       return standing.ok ? success({ kind: "account", ...standing.value }) : standing;
     }
     case "access-token": {
-      const standing = await ask(() => identityObject(edge.env, credential.routing).checkToken(credential.secretHash));
+      const { routing, secretHash } = credential;
+      const standing = await askOne(routing, edge.settings, () => identityObject(edge.env, routing).checkToken(secretHash));
       if (!standing.ok) return standing;
       const tenancy = await ask(() => accountObject(edge.env, standing.value.accountId).tenancy());
       return tenancy.ok ? success({ kind: "identity", ...standing.value }) : tenancy;

@@ -6,7 +6,7 @@ import { caches, lookupOf, refusalLimitsOf } from "../cache/edge-caches.ts";
 import type { FactCache, Found } from "../cache/facts.ts";
 import type { Fact } from "../cache/freshness.ts";
 import type { Edge } from "../edge.ts";
-import { accountObject, ask, identityObject, vmObject } from "../objects.ts";
+import { accountObject, ask, askOne, identityObject, vmObject } from "../objects.ts";
 
 /**
  * What the edge knows about a request that it forwards, from the nearest level that may say it. Every look-up notes in the
@@ -27,7 +27,7 @@ export async function tokenVerdict(
   const known = refused === null ? await caches.refusals.find(routing, asked, refusalLimitsOf(edge)) : null;
   if (known !== null) return { ok: false, failure: known };
   const askedAt = edge.clock();
-  const read = () => ask(() => identityObject(edge.env, routing).verdict(secretHash, question));
+  const read = () => askOne(routing, edge.settings, () => identityObject(edge.env, routing).verdict(secretHash, question));
   const verdict = await find(edge, "verdict", caches.verdicts, `${routing} ${asked}`, read, refused);
   if (!verdict.ok && REPEATED.has(verdict.failure.kind)) {
     caches.refusals.enter(routing, asked, { failure: verdict.failure, askedAt }, refusalLimitsOf(edge));
