@@ -6,12 +6,13 @@ import type { Log } from "../../service/log.ts";
 import { type Driver, DriverError, type Machine, type MachineSpec, type Progress, type SeedFile } from "../driver.ts";
 import { AddressBook } from "../network/address-book.ts";
 import { GuestNetwork } from "../network/guest-network.ts";
+import { runCommand } from "../network/run-command.ts";
 import { type ContainerSettings, DEFAULT_CONTAINER_SETTINGS } from "./container-settings.ts";
 import { Engine, type EngineLimits, type EngineMachine } from "./engine.ts";
 import { ensureGuestImage, sharedImageStore } from "./guest-image.ts";
 import { claimHome } from "./home-claim.ts";
 import { allowInotifyInstances } from "./kernel-limits.ts";
-import { removeEngineLeftovers, unmountContainer } from "./leftovers.ts";
+import { removeEngineLeftovers, removeHalfStarted } from "./leftovers.ts";
 import { MachineSizes } from "./machine-sizes.ts";
 import { ownLimits, type PodmanHome, podmanHome, writePodmanConfig } from "./podman-home.ts";
 import { PodmanService } from "./podman-service.ts";
@@ -138,12 +139,18 @@ class ContainerDriver implements Driver {
   }
 
   async start(vmId: string): Promise<Machine> {
-    const { engine } = this.#use();
-    const machine = await this.#find(vmId);
-    if (machine.state === "running") return machine;
-    if (machine.state === "stopped") return this.#boot(vmId);
-    await engine.unpause(vmId);
-    return { ...machine, state: "running" };
+    const { engine, network } = this.#use();
+    const { state } = await this.#find(vmId);
+    const halfStopped = (await engine.inspect(vmId))?.halfStopped === true;
+    if (halfStopped) await engine.stop(vmId);
+    if (state === "stopped" || halfStopped) return this.#boot(vmId);
+    if (state === "paused") await engine.unpause(vmId);
+    else await engine.thaw(vmId);
+    const machine = await engine.inspect(vmId);
+    if (machine === null || machine.pid === 0) throw new DriverError("engine", `${vmId} ended while it was started`);
+    // A start may have been interrupted before the network was there; where it is, nothing changes.
+    await network.attach(machine.address, machine.pid, machine.internet);
+    return { vmId, address: machine.address, state: "running" };
   }
 
   async pause(vmId: string): Promise<Machine> {
@@ -217,7 +224,7 @@ class ContainerDriver implements Driver {
 
   async #boot(vmId: string): Promise<Machine> {
     const { engine, network, sizes } = this.#use();
-    await engine.start(vmId);
+    await startAnew(this.#use(), vmId);
     const machine = await engine.inspect(vmId);
     if (machine === null || machine.pid === 0) throw new DriverError("engine", `${vmId} ended as soon as it was started`);
     const resized = limitsOf(sizes.read(vmId));
@@ -235,7 +242,11 @@ class ContainerDriver implements Driver {
         continue;
       }
       addresses.restore(vmId, address);
-      if (state === "stopped") continue;
+      if (state === "stopped") {
+        await clearUnknown(opened, vmId);
+        continue;
+      }
+      if (state === "running") await engine.thaw(vmId);
       const pid = (await engine.inspect(vmId))?.pid ?? 0;
       if (pid !== 0) await network.attach(address, pid, internet);
     }
@@ -262,10 +273,31 @@ class ContainerDriver implements Driver {
 }
 
 /** Removes a machine whose maker was interrupted. */
-async function discard({ home, engine }: Opened, vmId: string): Promise<void> {
+async function discard(opened: Opened, vmId: string): Promise<void> {
+  await clearUnknown(opened, vmId);
+  await opened.engine.remove(vmId);
+}
+
+/** Takes away what the engine does not know of a machine that does not run. */
+async function clearUnknown({ home, engine }: Opened, vmId: string): Promise<void> {
   const made = await engine.inspect(vmId);
-  if (made !== null) await unmountContainer(home, made.containerId);
-  await engine.remove(vmId);
+  if (made !== null && !made.halfStarted) await removeHalfStarted(home, made.containerId);
+}
+
+/** Starts a machine; once more, from scratch, where what an interrupted start has left is in the way. */
+async function startAnew(opened: Opened, vmId: string): Promise<void> {
+  const { engine, home } = opened;
+  try {
+    await engine.start(vmId);
+  } catch (error) {
+    const made = await engine.inspect(vmId);
+    if (made === null || made.state === "running" || made.state === "paused") throw error;
+    await removeHalfStarted(home, made.containerId);
+    // Only this makes the engine forget that the machine was ready to run; where it refuses, nothing is lost.
+    const cleanUp = ["container", "cleanup", made.containerId];
+    if (made.halfStarted) await runCommand("engine", "podman", cleanUp, { env: home.env }).catch(() => undefined);
+    await engine.start(vmId);
+  }
 }
 
 function asMachine(machine: EngineMachine | null): Machine | null {

@@ -48,3 +48,8 @@ export function lostMountPoint(failure: string, diskDir: string): string | null 
 export function isNameTaken(error: unknown): boolean {
   return String(error).includes("name is already in use");
 }
+
+/** Whether an image is there by name and lacks parts, as one whose making was interrupted. */
+export function isDamagedImage(error: unknown): boolean {
+  return String(error).includes("consider removing the image");
+}

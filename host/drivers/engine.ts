@@ -2,7 +2,8 @@ import { setTimeout as delay } from "node:timers/promises";
 import Docker from "dockerode";
 import { DriverError, type DriverState, type SeedFile } from "../driver.ts";
 import type { ContainerSettings } from "./container-settings.ts";
-import { attempt, isNameTaken, withMountPoint } from "./engine-request.ts";
+import { attempt, isDamagedImage, isNameTaken, withMountPoint } from "./engine-request.ts";
+import { setMachineFrozen } from "./home-cgroups.ts";
 import type { OwnLimits, PodmanHome } from "./podman-home.ts";
 import { tarOf } from "./tar.ts";
 
@@ -59,6 +60,10 @@ export interface EngineMachine {
 
 /** What only a look at one machine tells. */
 export interface EngineMachineDetails extends EngineMachine {
+  /** Whether a start was interrupted when the guest was made ready to run: the next one goes on from there. */
+  readonly halfStarted: boolean;
+  /** Whether a stop was interrupted: the guest may run still, and must be stopped before anything else. */
+  readonly halfStopped: boolean;
   /** The guest's first process on the host; 0 while it does not run. */
   readonly pid: number;
   /** The engine's own name for it. */
@@ -117,14 +122,21 @@ export class Engine {
 
   async list(): Promise<readonly EngineMachine[]> {
     const found = await attempt("list", () => this.#docker.listContainers({ all: true, filters: { label: [VM_LABEL] } }));
-    return found.map((container) => machineOf(container.Labels, container.State));
+    const machines = found.map((container) => machineOf(container.Labels, container.State));
+    // Only a closer look tells whether one that waits to run ever ran.
+    return Promise.all(machines.map(async (machine) => (machine.state === "new" && (await this.inspect(machine.vmId))) || machine));
   }
 
   async inspect(vmId: string): Promise<EngineMachineDetails | null> {
     const found = await attempt(`inspect ${vmId}`, () => this.#docker.getContainer(vmId).inspect(), { allow: [404] });
     if (found === null) return null;
+    const machine = machineOf(found.Config.Labels, found.State.Status);
     return {
-      ...machineOf(found.Config.Labels, found.State.Status),
+      ...machine,
+      // One that ran waits to run again after a start that was interrupted, or after a boot of the host.
+      state: machine.state === "new" && Date.parse(found.State.StartedAt) > 0 ? "stopped" : machine.state,
+      halfStarted: found.State.Status === "initialized",
+      halfStopped: found.State.Status === "stopping",
       pid: found.State.Pid,
       containerId: found.Id,
       imageId: found.Image,
@@ -180,21 +192,44 @@ export class Engine {
     await withMountPoint(this.#home, start);
   }
 
-  /** Freezes the guest. Tried more than once: the kernel gives up on a guest that is busy forking, as during its boot. */
+  /**
+   * Freezes the guest. Tried more than once: the kernel gives up on a guest that is busy forking, as during its boot; and one that an
+   * engine froze that was killed before it knew must run for a moment, or the runtime refuses.
+   */
   async pause(vmId: string): Promise<void> {
     const until = Date.now() + this.#settings.freezeMs;
     for (;;) {
       try {
         return await attempt(`pause ${vmId}`, () => this.#docker.getContainer(vmId).pause());
       } catch (error) {
-        if (Date.now() > until) throw error;
+        const machine = await this.inspect(vmId);
+        if (machine === null || Date.now() > until) throw error;
+        // It was at work when it seemed to have failed.
+        if (machine.state === "paused") return;
+        await setMachineFrozen(this.#home, machine.containerId, false);
         await delay(FREEZE_PAUSE_MS);
       }
     }
   }
 
+  /** Lets a frozen guest run on. One that runs already, since an engine was killed before it knew, is frozen for a moment. */
   async unpause(vmId: string): Promise<void> {
-    await attempt(`unpause ${vmId}`, () => this.#docker.getContainer(vmId).unpause());
+    const unpause = () => attempt(`unpause ${vmId}`, () => this.#docker.getContainer(vmId).unpause());
+    try {
+      await unpause();
+    } catch (error) {
+      const machine = await this.inspect(vmId);
+      if (machine?.state === "running") return;
+      if (machine?.state !== "paused") throw error;
+      await setMachineFrozen(this.#home, machine.containerId, true);
+      await unpause();
+    }
+  }
+
+  /** Lets a guest run on that the engine believes to run: an engine that was killed may have frozen it. */
+  async thaw(vmId: string): Promise<void> {
+    const machine = await this.inspect(vmId);
+    if (machine?.state === "running") await setMachineFrozen(this.#home, machine.containerId, false);
   }
 
   /** Asks the guest to end, and kills it after the grace. */
@@ -212,11 +247,18 @@ export class Engine {
     await attempt(`limit ${vmId}`, () => this.#ownApi(`containers/${vmId}/update`, resources));
   }
 
-  /** Name of a snapshot's image, or null when there is none. */
+  /** Name of a snapshot's image, or null when there is none. What an engine that was killed has left half made is removed. */
   async snapshotImage(snapshotId: string): Promise<string | null> {
     const name = `${SNAPSHOTS}:${snapshotId}`;
-    const found = await attempt(`look for ${name}`, () => this.#docker.getImage(name).inspect(), { allow: [404] });
-    return found === null ? null : name;
+    const image = this.#docker.getImage(name);
+    try {
+      const found = await attempt(`look for ${name}`, () => image.inspect(), { allow: [404] });
+      return found === null ? null : name;
+    } catch (error) {
+      if (!isDamagedImage(error)) throw error;
+      await attempt(`remove ${name}`, () => image.remove({ force: true }), { allow: [404] });
+      return null;
+    }
   }
 
   /** Keeps the disk of a machine that is held still as an image. */
@@ -276,6 +318,8 @@ function stateOf(status: string): EngineMachine["state"] {
     case "running":
     case "paused":
       return status;
+    case "stopping":
+      return "running";
     case "created":
     case "configured":
     case "initialized":

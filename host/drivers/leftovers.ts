@@ -1,12 +1,15 @@
-import { existsSync, readFileSync } from "node:fs";
-import { readdir, readFile, rm, rmdir, writeFile } from "node:fs/promises";
+import { readFileSync } from "node:fs";
+import { readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { networkNames } from "../network/addressing.ts";
 import { removeNetwork } from "../network/guest-network.ts";
 import { runCommand } from "../network/run-command.ts";
+import { removeCgroups, thawAll } from "./home-cgroups.ts";
 import { type PodmanHome, podmanHome } from "./podman-home.ts";
 
+/** Where runc, run by root, keeps what it knows of containers. */
+const RUNTIME_STATES = "/run/runc";
 const POLL_MS = 20;
 /** SIGKILL takes effect at once unless the kernel is stuck in a device; then waiting longer does not help. */
 const KILL_WAIT_MS = 5_000;
@@ -27,6 +30,7 @@ export async function removeEngineLeftovers(home: PodmanHome, settleMs: number):
   while (Date.now() < deadline && (await engineProcesses(home)).length > 0) await delay(POLL_MS);
   await killService(home);
   await killMachines(home);
+  await Promise.all((await runtimeStates(home)).map(removeRuntimeState));
   for (const mount of await mountsUnder(home)) await runCommand("engine", "umount", ["--lazy", mount]);
   await removeCgroups(home);
   await rm(home.runDir, { recursive: true, force: true });
@@ -41,7 +45,7 @@ async function killMachines(home: PodmanHome): Promise<void> {
   const monitors = await engineProcesses(home);
   // The guest's first process is the monitor's child; its namespace ends with it. A frozen one dies once it thaws.
   const guests = (await Promise.all(monitors.map(childrenOf))).flat();
-  await thaw(home);
+  await thawAll(home);
   // Monitors first: one that sees its guest end runs podman once more, which would mount what is unmounted here.
   await killAll(monitors);
   await killAll([...guests, ...(await engineProcesses(home))]);
@@ -91,12 +95,34 @@ function isAlive(pid: number): boolean {
 }
 
 /**
- * Unmounts what an engine that was killed in the middle had mounted for a container, so that it can be removed: the engine's
- * successor does not know of these mounts.
+ * Takes away what an engine that was killed while it started or ended a machine has left of it, so that it can be started or removed:
+ * its successor believes that the machine does not run and knows of none of this. For machines only that the engine says are not
+ * running.
  */
-export async function unmountContainer(home: PodmanHome, containerId: string): Promise<void> {
+export async function removeHalfStarted(home: PodmanHome, containerId: string): Promise<void> {
+  // The monitor first: one that sees its guest end runs podman once more, which would meet what is done here.
+  const monitors = await processesWith((argv) => /(^|\/)conmon$/.test(argv[0] ?? "") && argv.includes(containerId));
+  const guests = (await Promise.all(monitors.map(childrenOf))).flat();
+  await killAll(monitors);
+  await killAll(guests);
+  await removeRuntimeState(containerId);
   const mounts = (await mountsUnder(home)).filter((mount) => mount.includes(`/overlay-containers/${containerId}/`));
   for (const mount of mounts) await runCommand("engine", "umount", ["--lazy", mount]);
+}
+
+/** Kills what the runtime runs under this name and forgets it; nothing to forget is no error. */
+async function removeRuntimeState(containerId: string): Promise<void> {
+  await runCommand("engine", "runc", ["delete", "--force", containerId]);
+}
+
+/** What the runtime, which all engines of this machine share, remembers of this home's machines: their ids. */
+async function runtimeStates(home: PodmanHome): Promise<readonly string[]> {
+  const ids = await readdir(RUNTIME_STATES).catch(() => []);
+  const found = ids.map(async (id) => {
+    const state = await readFile(join(RUNTIME_STATES, id, "state.json"), "utf8").catch(() => "");
+    return state.includes(`${home.diskDir}/`) ? [id] : [];
+  });
+  return (await Promise.all(found)).flat();
 }
 
 async function mountsUnder(home: PodmanHome): Promise<readonly string[]> {
@@ -104,37 +130,4 @@ async function mountsUnder(home: PodmanHome): Promise<readonly string[]> {
   const targets = lines.map((line) => (line.split(" ")[4] ?? "").replaceAll("\\040", " "));
   // The innermost first: mountinfo lists a mount after the one it lies in.
   return targets.filter((target) => [home.diskDir, home.runDir].some((top) => target.startsWith(`${top}/`))).reverse();
-}
-
-async function cgroupsOf(home: PodmanHome): Promise<readonly string[]> {
-  const root = "/sys/fs/cgroup";
-  const tops = [root, ...(await readdir(root)).map((name) => join(root, name))];
-  return tops.map((top) => join(top, home.cgroupParent)).filter((path) => existsSync(path));
-}
-
-async function thaw(home: PodmanHome): Promise<void> {
-  for (const parent of await cgroupsOf(home)) {
-    for (const name of await readdir(parent)) {
-      await writeFile(join(parent, name, "freezer.state"), "THAWED").catch(() => undefined);
-      await writeFile(join(parent, name, "cgroup.freeze"), "0").catch(() => undefined);
-    }
-  }
-}
-
-async function removeCgroups(home: PodmanHome): Promise<void> {
-  for (const parent of await cgroupsOf(home)) await removeCgroup(parent);
-}
-
-async function removeCgroup(path: string): Promise<void> {
-  const entries = await readdir(path, { withFileTypes: true }).catch(() => []);
-  for (const entry of entries) if (entry.isDirectory()) await removeCgroup(join(path, entry.name));
-  // Busy for a moment after its last process died; an empty cgroup that stays does no harm.
-  for (let tries = 0; tries < 25; tries += 1) {
-    const gone = await rmdir(path).then(
-      () => true,
-      () => !existsSync(path),
-    );
-    if (gone) return;
-    await delay(POLL_MS);
-  }
 }

@@ -129,6 +129,21 @@ describe("a host agent that was killed", () => {
     expect(await tracesOf(stateDir)).toEqual(NO_TRACES);
   });
 
+  it("has its machines, stopped and with their disks, after the whole host lost power", async () => {
+    const [running, paused] = [newVm(), newVm()];
+    const { agent } = await startAgent([running, paused], "wait");
+    await kill(agent);
+    // What a boot takes away: processes, mounts, and everything under /run.
+    await removeLeftovers(stateDir);
+    const driver = driverHere();
+    await driver.open(() => undefined);
+    expect((await driver.list()).map(({ vmId, state }) => [vmId, state]).sort()).toEqual(
+      [running, paused].map((vmId) => [vmId, "stopped"]).sort(),
+    );
+    expect(await driver.start(running)).toMatchObject({ state: "running" });
+    await driver.close();
+  });
+
   it("does not pass its machines on to a state directory made anew", async () => {
     const vmId = newVm();
     const { agent } = await startAgent([vmId], "wait");

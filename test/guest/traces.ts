@@ -11,9 +11,11 @@ export interface Traces {
   readonly tables: readonly string[];
   readonly cgroups: readonly string[];
   readonly runFiles: readonly string[];
+  /** Containers that the runtime, shared by all of the machine, remembers. */
+  readonly runtime: readonly string[];
 }
 
-export const NO_TRACES: Traces = { processes: [], mounts: [], links: [], tables: [], cgroups: [], runFiles: [] };
+export const NO_TRACES: Traces = { processes: [], mounts: [], links: [], tables: [], cgroups: [], runFiles: [], runtime: [] };
 
 export async function tracesOf(stateDir: string): Promise<Traces> {
   const real = join(await realpath(dirname(stateDir)), "state");
@@ -30,8 +32,13 @@ export async function tracesOf(stateDir: string): Promise<Traces> {
     links: linesOf((await run("ip", ["-oneline", "link"])).stdout),
     tables: linesOf((await run("nft", ["list", "tables"])).stdout),
     cgroups: [...cgroupRoots.map((entry) => entry.name), ...cgroups.flat()].filter(mine),
+    runtime: (await Promise.all((await readdir("/run/runc").catch(() => [])).map(runtimeState))).filter(mine),
     runFiles: (await readdir("/run/postern").catch(() => [])).filter(mine),
   };
+}
+
+async function runtimeState(id: string): Promise<string> {
+  return readFile(`/run/runc/${id}/state.json`, "utf8").catch(() => "");
 }
 
 async function processLines(mine: (line: string) => boolean): Promise<readonly string[]> {
