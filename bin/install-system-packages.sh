@@ -2,9 +2,10 @@
 # Installs the Debian packages that a host needs, only those that are missing. Safe to run at every start: silent and
 # quick when there is nothing to do. Needs root and apt on Debian 12 or newer when there is.
 #
-#   install-system-packages.sh [--with-tests] [--with-qemu]
+#   install-system-packages.sh [--with-tests] [--with-qemu] [--check]
 #
 # --with-qemu adds what virtual machines need; it comes with --with-tests.
+# --check names what is missing, installs nothing, and ends with 1 if anything is.
 # --with-tests adds what only the tests need: an sshd to stand in for a guest's, and the clients that people use.
 set -euo pipefail
 
@@ -60,6 +61,10 @@ for entry in "${wanted[@]}"; do
   [[ -e "${entry#*=}" ]] || missing+=("${entry%%=*}")
 done
 ((${#missing[@]} > 0)) || exit 0
+if [[ " $* " == *" --check "* ]]; then
+  echo "missing: ${missing[*]}"
+  exit 1
+fi
 
 if ((EUID != 0)) || [[ ! -x /usr/bin/apt-get ]]; then
   echo "Postern needs these Debian packages, and can install them only as root with apt-get: ${missing[*]}" >&2

@@ -5,6 +5,7 @@ const USAGE = `postern <command>
   reset            forget everything that start kept in POSTERN_HOME
   serve-host       run a host agent        (settings: docs/settings.md)
   serve-forwarder  run an SSH forwarder    (settings: docs/settings.md)
+  doctor           look whether this machine can be a host, and say what to do where it cannot
   keys             make and revoke API keys, and what hosts and forwarders enrol with
   ssh              ssh into a VM, end to end (docs/ssh-end-to-end.md)
   ssh-proxy        the same as a ProxyCommand for ssh_config
@@ -31,6 +32,10 @@ const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<voi
   "serve-forwarder": async () => {
     const { runForwarder } = await import("../forwarder/main.ts");
     await runForwarder(process.env);
+  },
+  doctor: async () => {
+    const { runDoctor } = await import("./doctor/doctor.ts");
+    process.exitCode = await runDoctor(process.env, (line) => process.stdout.write(`${line}\n`));
   },
   keys: async (args) => {
     const { runKeys } = await import("./keys.ts");

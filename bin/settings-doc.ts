@@ -4,6 +4,7 @@ import type { z } from "zod";
 import { DEFAULT_SETTINGS } from "../durable-objects/settings.ts";
 import { forwarderSettings } from "../forwarder/settings.ts";
 import { hostEnvironment } from "../host/settings.ts";
+import { doctorSettings } from "./doctor/settings.ts";
 import { startSettings } from "./start/settings.ts";
 
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
@@ -40,6 +41,7 @@ interface Section {
 const SECTIONS: readonly Section[] = [
   zodSection("`npm start`", "./start/settings.ts", startSettings),
   zodSection("Host agents (`postern serve-host`)", "../host/settings.ts", hostEnvironment),
+  zodSection("`postern doctor`", "./doctor/settings.ts", doctorSettings),
   zodSection("Forwarders (`postern serve-forwarder`)", "../forwarder/settings.ts", forwarderSettings),
   {
     title: "Durable Objects",

@@ -4,10 +4,10 @@ import type { EdgeHono } from "../edge.ts";
 import { ask, signingKeysObject } from "../objects.ts";
 import { jsonAnswer, serviceFailureAnswer } from "./answers.ts";
 
-/** What needs no credential: the ticket keys, which are public, and whether the edge serves at all. */
+/** What needs no credential: the ticket keys, which are public, and whether the edge serves at all and by what clock. */
 export function publicRoutes(): Hono<EdgeHono> {
   const routes = new Hono<EdgeHono>();
-  routes.get("/healthz", () => jsonAnswer({ ok: true }));
+  routes.get("/healthz", () => jsonAnswer({ ok: true, at: Date.now() }));
   routes.get("/.well-known/jwks.json", async (c) => {
     const { edge } = c.var;
     const keys = await ask(async () => success(await signingKeysObject(edge.env).jwks()));

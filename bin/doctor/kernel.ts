@@ -1,0 +1,64 @@
+import { type Finding, good, problem, warning } from "./check.ts";
+
+/** Controllers of cgroups that limit a guest. */
+const CONTROLLERS = ["cpu", "memory", "pids"] as const;
+
+/** Whether this process may make machines: `uid` of the process. */
+export function judgeUser(uid: number): Finding {
+  return uid === 0 ? good("root") : problem(`user id ${uid}`, "run the host agent, and this command, as root");
+}
+
+/**
+ * Whether guests can be limited: `cgroup.controllers` of the root of version 2, null where the host has version 1 or both, and then
+ * `/proc/cgroups`.
+ */
+export function judgeCgroups(controllersOfV2: string | null, procCgroups: string | null): Finding {
+  const version = controllersOfV2 === null ? 1 : 2;
+  const enabled = controllersOfV2?.trim().split(/\s+/) ?? enabledOfV1(procCgroups ?? "");
+  const missing = CONTROLLERS.filter((name) => !enabled.includes(name));
+  if (missing.length === 0) return good(`version ${version}, with ${CONTROLLERS.join(", ")}`);
+  return problem(
+    `version ${version}, without ${missing.join(", ")}`,
+    "guests are limited by these: boot without cgroup_disable=, and where this is a container, give it its controllers",
+  );
+}
+
+/** A line each: name, hierarchy, number of cgroups, enabled. */
+function enabledOfV1(procCgroups: string): readonly string[] {
+  const lines = procCgroups.split("\n").map((line) => line.split(/\s+/));
+  return lines.filter((words) => words[3] === "1").map(([name = ""]) => name);
+}
+
+/** Whether guests' packets are passed on: what `/proc/sys/net/ipv4/ip_forward` says. */
+export function judgeForwarding(value: string | null): Finding {
+  if (value?.trim() === "1") return good("on");
+  if (value?.trim() === "0") return warning("off", "the host agent turns it on; keep it so: sysctl -w net.ipv4.ip_forward=1");
+  return problem("unknown", "/proc/sys/net/ipv4/ip_forward cannot be read: is /proc mounted?");
+}
+
+/** How full the disk of a folder is, in bytes and inodes. */
+export interface DiskRoom {
+  readonly freeBytes: number;
+  readonly freeFiles: number;
+  /** 0 for file systems that make them as they go. */
+  readonly files: number;
+}
+
+const GIB = 1024 ** 3;
+const FEW_FILES = 20_000;
+
+/** Whether guests' disks have room: less than `leastBytes` stops a host, less than five times that is said. */
+export function judgeDisk(folder: string, { freeBytes, freeFiles, files }: DiskRoom, leastBytes: number): Finding {
+  const free = `${(freeBytes / GIB).toFixed(1)} GiB free in ${folder}`;
+  const advice = "delete VMs or snapshots that nobody needs (their disks lie here), or give the folder a larger disk";
+  if (freeBytes < leastBytes) return problem(free, advice);
+  if (files > 0 && freeFiles < FEW_FILES) return problem(`only ${freeFiles} more files can be made in ${folder}`, advice);
+  return freeBytes < 5 * leastBytes ? warning(free, advice) : good(free);
+}
+
+/** Whether the clocks of host and edge agree: tickets live for a minute, and one from the future is refused. */
+export function judgeClock(skewMs: number, mostMs: number): Finding {
+  const off = `${(Math.abs(skewMs) / 1_000).toFixed(1)} s ${skewMs < 0 ? "behind" : "ahead of"} the edge`;
+  const advice = "let a time service set it (apt-get install systemd-timesyncd; timedatectl set-ntp true): tickets are refused";
+  return Math.abs(skewMs) > mostMs ? problem(off, advice) : good(off);
+}
