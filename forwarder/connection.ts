@@ -30,7 +30,7 @@ export interface ClientConnectionOptions extends ConnectionOptions {
   readonly maxAttempts: number;
   readonly hostKeys: HostKeyRing;
   readonly spliceLimits: SpliceLimits;
-  readonly upkeepLimits: UpkeepLimits;
+  readonly upkeepLimits: UpkeepLimits & { readonly wakingKeepaliveMs: number };
   readonly randomBytes: RandomBytes;
   readonly clock: Clock;
 }
@@ -160,7 +160,9 @@ export class ClientConnection implements Connection {
     const { sessions, id, address } = this.#options;
     this.#forget = sessions.add({ id, claims: admission.claims, address, end: (text) => this.end(text) });
     this.#admission = null;
-    this.#connectToVm(admission).catch((error: unknown) => {
+    const waiting = this.#giveSignsOfLife();
+    const connected = this.#connectToVm(admission).finally(waiting);
+    connected.catch((error: unknown) => {
       this.#options.log.error("connecting to the VM failed", { error: error instanceof Error ? error.message : "unknown" });
       this.end("Connecting to the VM failed on our side. Try again in a moment.", DISCONNECT_REASON.SERVICE_NOT_AVAILABLE);
     });
@@ -234,6 +236,17 @@ export class ClientConnection implements Connection {
     const { rekeyMs, keepaliveMs } = this.#options.upkeepLimits;
     const timer = setInterval(() => this.#upkeep.tick(), Math.min(rekeyMs, keepaliveMs) / 2);
     this.#over.signal.addEventListener("abort", () => clearInterval(timer));
+  }
+
+  /**
+   * While the VM wakes nobody answers what the client asks to see whether the server is alive (OpenSSH's ServerAliveInterval):
+   * it takes any message for a sign of life. Call the answer when the VM is there.
+   */
+  #giveSignsOfLife(): () => void {
+    const timer = setInterval(() => this.#keepAlive(), this.#options.upkeepLimits.wakingKeepaliveMs);
+    const stop = () => clearInterval(timer);
+    this.#over.signal.addEventListener("abort", stop);
+    return stop;
   }
 
   #rekey(): void {

@@ -81,6 +81,8 @@ export const forwarderSettings = z.object({
   POSTERN_SSH_REKEY_MS: wholeNumber(3_600_000, 1_000),
   /** How long nothing goes to a client before it is sent a message to ignore, for whatever is in between. */
   POSTERN_SSH_KEEPALIVE_MS: wholeNumber(60_000, 100),
+  /** How often it is while its VM wakes and nobody can answer its own keepalives. */
+  POSTERN_SSH_WAKING_KEEPALIVE_MS: wholeNumber(1_000, 100),
   /** Between TCP keepalive probes, so that a vanished client or host is noticed. */
   POSTERN_TCP_KEEPALIVE_MS: wholeNumber(30_000, 1_000),
   /** Longest wait for the edge's answer. Must stay under the login grace. */

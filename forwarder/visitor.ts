@@ -83,6 +83,7 @@ export class Visitor {
         rekeyBytes: settings.POSTERN_SSH_REKEY_BYTES,
         rekeyMs: settings.POSTERN_SSH_REKEY_MS,
         keepaliveMs: settings.POSTERN_SSH_KEEPALIVE_MS,
+        wakingKeepaliveMs: settings.POSTERN_SSH_WAKING_KEEPALIVE_MS,
       },
       maxAttempts: settings.POSTERN_SSH_MAX_ATTEMPTS,
       spliceLimits: {

@@ -57,6 +57,16 @@ test("the login is done within 100 ms of the edge's answer while the VM sleeps o
   expect(Math.min(...taken)).toBeLessThan(100);
 });
 
+test("a client that asks every second whether the server is alive waits as long as the VM takes to wake", async () => {
+  const wake = asleep();
+  const begun = Date.now();
+  const alive = ["-o", "ServerAliveInterval=1", "-o", "ServerAliveCountMax=2"];
+  const ssh = start("ssh", [...alive, ...world.ssh(login(), "cat")], { input: "typed while it slept\n" });
+  await until("a client without an answer would have left", () => Date.now() - begun > 5_000);
+  wake();
+  expect(await ssh.done).toMatchObject({ code: 0, stdout: Buffer.from("typed while it slept\n") });
+});
+
 test("a client that gives up while the VM wakes takes the tunnel with it", async () => {
   asleep();
   const ssh = start("ssh", world.ssh(login(), "true"), { input: "open" });
