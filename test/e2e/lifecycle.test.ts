@@ -91,6 +91,37 @@ test(
   TIMEOUT_MS,
 );
 
+test("while the whole edge stands still, a ticket that was minted before opens a shell, and a token is told to try again", async () => {
+  const { access } = second;
+  const owner = keyClient(PACKAGE_46, (await newAccount(access)).apiKey, access);
+  const { vmId } = await testVm(owner);
+  const { token } = await testIdentity(owner, [{ vmId }]);
+  const ssh = new SshClient(access);
+  const answer = await fetch(`${access.apiUrl}/v5/vms/${vmId}/ssh-ticket`, {
+    method: "POST",
+    headers: { "x-freestyle-identity-access-token": token, "content-type": "application/json" },
+    body: "{}",
+  });
+  const { ticket, user } = (await answer.json()) as { ticket: string; user: string };
+  const edge = findDescendant(access.pid, "--control-fd=3");
+  process.kill(edge, "SIGSTOP");
+  try {
+    const terminal = ssh.sshOnTerminal(user, ["-o", "PreferredAuthentications=password", "-o", "NumberOfPasswordPrompts=1"]);
+    await terminal.expectSecretPrompt();
+    terminal.type(ticket);
+    await terminal.expect(/# /);
+    terminal.type("exit 6");
+    expect(await terminal.exitCode()).toBe(6);
+    const byToken = await ssh.ssh(`${vmId}:${token}`, "id");
+    expect(byToken).toMatchObject({ code: 255, stdout: Buffer.alloc(0) });
+    expect(byToken.stderr).toContain("try again in a moment");
+  } finally {
+    process.kill(edge, "SIGCONT");
+    ssh.close();
+  }
+  await until("the edge answers again", 30_000, async () => ((await owner.vms.list()).vms.length === 1 ? true : undefined));
+});
+
 test(
   "a part that dies comes back by itself: meanwhile callers are told to try later, and never that they are not allowed",
   async () => {

@@ -1,8 +1,14 @@
-import { expect, test } from "vitest";
-import { newAccount, testIdentity } from "../system/fixture.ts";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { describe, expect, test } from "vitest";
+import { run } from "../system/command.ts";
+import { newAccount, system, testIdentity } from "../system/fixture.ts";
 import type { PtyCommand } from "../system/pty.ts";
 import { type SshSetting, sshSetting } from "../system/ssh-fixture.ts";
 import { wire } from "../system/wire.ts";
+
+const POSTERN = fileURLToPath(new URL("../../bin/postern.ts", import.meta.url));
 
 const setting = sshSetting();
 
@@ -85,4 +91,56 @@ test("no ticket is minted for a VM that was not granted, a user outside the gran
   expect(await wire("POST", path, null, {})).toMatchObject({ status: 401 });
   const { apiKey } = await newAccount();
   expect(await wire("POST", path, { apiKey }, {})).toMatchObject({ status: 404 });
+});
+
+describe("end to end", () => {
+  /** The environment of a person who has a token in a file and nothing else. */
+  function environment(token: string): NodeJS.ProcessEnv {
+    const { folder } = setting().ssh;
+    const tokenFile = join(folder, "token");
+    writeFileSync(tokenFile, token, { mode: 0o600 });
+    return {
+      PATH: process.env.PATH,
+      HOME: folder,
+      POSTERN_API_URL: system.apiUrl,
+      POSTERN_TOKEN_FILE: tokenFile,
+      POSTERN_KNOWN_HOSTS: join(folder, "pinned"),
+    };
+  }
+
+  test("`postern ssh` reaches the VM's own sshd as the Linux user, with input, output and exit code", async () => {
+    const { vmId, token, ssh } = setting();
+    const result = await run(process.execPath, [POSTERN, "ssh", `${vmId}+alice`, "cat; id -un; exit 3"], {
+      env: environment(token),
+      input: "typed\n",
+    });
+    expect(result, result.stderr).toMatchObject({ code: 3, stdout: Buffer.from("typed\nalice\n") });
+    const [, type] = readFileSync(join(ssh.folder, "pinned"), "utf8").split(" ");
+    expect(type).toBe("ssh-ed25519");
+  });
+
+  test("the ProxyCommand of the document serves ssh and scp with a key of one's own, which is never admitted without a ticket", async () => {
+    const { vmId, token, ssh } = setting();
+    const key = join(ssh.folder, "own-key");
+    await run("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", key]);
+    const config = join(ssh.folder, "end-to-end-config");
+    const proxy = `${process.execPath} ${POSTERN} ssh-proxy --key ${key}.pub --user %r %h`;
+    const lines = [
+      "Host *.postern",
+      `  ProxyCommand ${proxy}`,
+      `  IdentityFile ${key}`,
+      "  IdentitiesOnly yes",
+      `  UserKnownHostsFile ${join(ssh.folder, "pinned")}`,
+      "  StrictHostKeyChecking yes",
+      "  UpdateHostKeys no",
+    ];
+    writeFileSync(config, `${lines.join("\n")}\n`);
+    const env = environment(token);
+    const shell = await run("ssh", ["-F", config, `bob@${vmId}.postern`, "id -un"], { env });
+    expect(shell.stdout.toString(), shell.stderr).toBe("bob\n");
+    const copied = await run("scp", ["-F", config, "-q", "/etc/hostname", `bob@${vmId}.postern:copied`], { env });
+    expect(copied, copied.stderr).toMatchObject({ code: 0 });
+    const refused = await run("ssh", ["-F", config, `bob@${vmId}.postern`, "id"], { env: environment(`pst_${"a".repeat(46)}`) });
+    expect(refused).toMatchObject({ code: 255, stdout: Buffer.alloc(0) });
+  });
 });
