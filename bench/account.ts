@@ -24,3 +24,12 @@ export async function withVm<T>(system: SystemAccess, use: (vm: BenchVm) => Prom
     await owner.request("DELETE", `/v1/vms/${vmId}`);
   }
 }
+
+/** An access token of a new identity of a new account, to which nothing is granted. */
+export async function ownToken(system: SystemAccess): Promise<string> {
+  const operator = new ApiClient(system.apiUrl, system.operatorKey);
+  const { apiKey } = await operator.request<{ apiKey: string }>("POST", "/operator/v1/accounts", { name: "bench" });
+  const owner = new ApiClient(system.apiUrl, apiKey);
+  const { id } = await owner.request<{ id: string }>("POST", "/identity/v1/identities");
+  return (await owner.request<{ token: string }>("POST", `/identity/v1/identities/${id}/tokens`)).token;
+}

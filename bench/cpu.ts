@@ -1,14 +1,13 @@
 import { Agent, get } from "node:http";
-import { cpuMicroseconds } from "../test/system/processes.ts";
 
 /** Enough for the 10 ms resolution of CPU times to be a small part of a round. */
 const REQUESTS_PER_ROUND = 2_000;
 const CONCURRENCY = 16;
 
-/** CPU time of a process for one of many requests, 16 at a time, each of which must be answered with 200; in microseconds. */
-export async function cpuPerRequest(pid: number, url: string, headers: Record<string, string>): Promise<number> {
+/** CPU time, as `cpu` tells it, for one of many requests, 16 at a time, each of which must be answered with 200; in microseconds. */
+export async function cpuPerRequest(cpu: () => number, url: string, headers: Record<string, string>): Promise<number> {
   const agent = new Agent({ keepAlive: true, maxSockets: CONCURRENCY });
-  const before = cpuMicroseconds(pid);
+  const before = cpu();
   let left = REQUESTS_PER_ROUND;
   const worker = async () => {
     while (left > 0) {
@@ -17,7 +16,7 @@ export async function cpuPerRequest(pid: number, url: string, headers: Record<st
     }
   };
   await Promise.all(Array.from({ length: CONCURRENCY }, worker));
-  const used = cpuMicroseconds(pid) - before;
+  const used = cpu() - before;
   agent.destroy();
   return used / REQUESTS_PER_ROUND;
 }

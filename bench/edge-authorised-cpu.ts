@@ -1,4 +1,4 @@
-import { findDescendant } from "../test/system/processes.ts";
+import { cpuMicroseconds, findDescendant } from "../test/system/processes.ts";
 import { withVm } from "./account.ts";
 import { cpuPerRequest } from "./cpu.ts";
 import { type Benchmark, median } from "./figure.ts";
@@ -16,9 +16,11 @@ export const edgeAuthorisedCpu: Benchmark = {
   measure: (system) =>
     withVm(system, async ({ vmId, token }) => {
       const pid = findDescendant(system.pid, "workerd");
-      const bare = () => cpuPerRequest(pid, `${system.apiUrl}/healthz`, {});
+      const bare = () => cpuPerRequest(() => cpuMicroseconds(pid), `${system.apiUrl}/healthz`, {});
       const authorised = () =>
-        cpuPerRequest(pid, `${system.apiUrl}/v1/vms/${vmId}`, { "x-freestyle-identity-access-token": token });
+        cpuPerRequest(() => cpuMicroseconds(pid), `${system.apiUrl}/v1/vms/${vmId}`, {
+          "x-freestyle-identity-access-token": token,
+        });
       await bare();
       await authorised();
       const rounds: { bare: number; authorised: number }[] = [];

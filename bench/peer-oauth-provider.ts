@@ -3,9 +3,9 @@ import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import { convertV4MiniflareOptions, Miniflare } from "miniflare";
 import { z } from "zod";
-import { ApiClient } from "../bin/operator.ts";
 import { choosePort } from "../bin/start/ports.ts";
-import { findDescendant } from "../test/system/processes.ts";
+import { cpuMicroseconds, findDescendant } from "../test/system/processes.ts";
+import { ownToken } from "./account.ts";
 import { cpuPerRequest } from "./cpu.ts";
 import { type Benchmark, median } from "./figure.ts";
 
@@ -41,12 +41,12 @@ export const peerOauthProvider: Benchmark = {
     try {
       const origin = (await peer.ready).origin;
       const theirs = { authorization: `Bearer ${await peerToken(origin)}` };
-      const ours = { "x-freestyle-identity-access-token": await ownToken(system.apiUrl, system.operatorKey) };
+      const ours = { "x-freestyle-identity-access-token": await ownToken(system) };
       // Only miniflare gives workerd its address as an argument.
       const peerPid = findDescendant(process.pid, "--socket-addr");
       const ownPid = findDescendant(system.pid, "workerd");
-      const check = () => cpuPerRequest(ownPid, `${system.apiUrl}/auth/v1/whoami`, ours);
-      const peerCheck = () => cpuPerRequest(peerPid, `${origin}/api/check`, theirs);
+      const check = () => cpuPerRequest(() => cpuMicroseconds(ownPid), `${system.apiUrl}/auth/v1/whoami`, ours);
+      const peerCheck = () => cpuPerRequest(() => cpuMicroseconds(peerPid), `${origin}/api/check`, theirs);
       await check();
       await peerCheck();
       const rounds: { ours: number; theirs: number }[] = [];
@@ -58,14 +58,6 @@ export const peerOauthProvider: Benchmark = {
     }
   },
 };
-
-async function ownToken(apiUrl: string, operatorKey: string): Promise<string> {
-  const operator = new ApiClient(apiUrl, operatorKey);
-  const { apiKey } = await operator.request<{ apiKey: string }>("POST", "/operator/v1/accounts", { name: "bench" });
-  const owner = new ApiClient(apiUrl, apiKey);
-  const { id } = await owner.request<{ id: string }>("POST", "/identity/v1/identities");
-  return (await owner.request<{ token: string }>("POST", `/identity/v1/identities/${id}/tokens`)).token;
-}
 
 /** An access token by the code flow with PKCE (RFC 7636), as a public client gets one. */
 async function peerToken(origin: string): Promise<string> {

@@ -9,6 +9,7 @@ import type { Benchmark, Figure } from "./figure.ts";
 import { growth } from "./growth.ts";
 import { hostQemuAsleep, hostQemuCreate, hostQemuWake } from "./host-qemu.ts";
 import { identityChecks } from "./identity-checks.ts";
+import { peerNginxPg } from "./peer-nginx-pg.ts";
 import { peerOauthProvider } from "./peer-oauth-provider.ts";
 import { sshConnectVsDirect } from "./ssh-connect.ts";
 import { sshEcho } from "./ssh-echo.ts";
@@ -24,6 +25,7 @@ const BENCHMARKS: readonly Benchmark[] = [
   identityChecks,
   growth,
   peerOauthProvider,
+  peerNginxPg,
   sshDownVsDirect,
   sshDownVsJump,
   sshUpVsJump,

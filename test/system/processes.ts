@@ -16,6 +16,14 @@ export function findDescendant(ancestor: number, word: string): number {
   return only;
 }
 
+/** A process and everything that it started which still runs. */
+export function familyOf(ancestor: number): number[] {
+  const parents = listPids().map((pid) => [pid, readStat(pid)?.parent] as const);
+  const family = [ancestor];
+  for (const member of family) family.push(...parents.filter(([, parent]) => parent === member).map(([pid]) => pid));
+  return family;
+}
+
 /** CPU time that a process has used so far, user and system, in microseconds; its resolution is 10 ms. */
 export function cpuMicroseconds(pid: number): number {
   const stat = readStat(pid);
