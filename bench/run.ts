@@ -5,12 +5,14 @@ import { RunningSystem } from "../test/system/running-system.ts";
 import { edgeAuthorisedCpu } from "./edge-authorised-cpu.ts";
 import { edgeCachedCpu, edgeColdCpu, edgeSignedCpu } from "./edge-cpu.ts";
 import { edgeHitRate } from "./edge-hit-rate.ts";
+import { edgeLatency } from "./edge-latency.ts";
 import type { Benchmark, Figure } from "./figure.ts";
 import { growth } from "./growth.ts";
 import { hostQemuAsleep, hostQemuCreate, hostQemuWake } from "./host-qemu.ts";
 import { identityChecks } from "./identity-checks.ts";
 import { peerNginxPg } from "./peer-nginx-pg.ts";
 import { peerOauthProvider } from "./peer-oauth-provider.ts";
+import { revokeHttp, revokeHttpFeedDown } from "./revoke-http.ts";
 import { sshConnectVsDirect } from "./ssh-connect.ts";
 import { sshEcho } from "./ssh-echo.ts";
 import { sshHostile, sshIdle } from "./ssh-memory.ts";
@@ -26,6 +28,9 @@ const BENCHMARKS: readonly Benchmark[] = [
   growth,
   peerOauthProvider,
   peerNginxPg,
+  edgeLatency,
+  revokeHttp,
+  revokeHttpFeedDown,
   sshDownVsDirect,
   sshDownVsJump,
   sshUpVsJump,

@@ -63,7 +63,7 @@ export class Refusals {
 }
 
 /** Different questions about one object whose refusals are kept. */
-const MOST_QUESTIONS = 32;
+const MOST_QUESTIONS = 8;
 
 function markOf(about: string): string {
   return `widened ${about}`;
