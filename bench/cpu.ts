@@ -1,8 +1,10 @@
 import { Agent, get } from "node:http";
+import { median } from "./figure.ts";
 
 /** Enough for the 10 ms resolution of CPU times to be a small part of a round. */
 const REQUESTS_PER_ROUND = 2_000;
 const CONCURRENCY = 16;
+const ROUNDS = 5;
 
 /** CPU time, as `cpu` tells it, for one of many requests, 16 at a time, each of which must be answered with 200; in microseconds. */
 export async function cpuPerRequest(cpu: () => number, url: string, headers: Record<string, string>): Promise<number> {
@@ -19,6 +21,22 @@ export async function cpuPerRequest(cpu: () => number, url: string, headers: Rec
   const used = cpu() - before;
   agent.destroy();
   return used / REQUESTS_PER_ROUND;
+}
+
+/**
+ * Measures two ways in turns, so that whatever else the machine does hits both: the medians, in microseconds. One round of each
+ * before them warms up.
+ */
+export async function inTurns(
+  ours: () => Promise<number>,
+  theirs: () => Promise<number>,
+): Promise<{ readonly value: number; readonly baseline: number; readonly unit: string }> {
+  await ours();
+  await theirs();
+  const rounds: { ours: number; theirs: number }[] = [];
+  for (let round = 0; round < ROUNDS; round += 1) rounds.push({ ours: await ours(), theirs: await theirs() });
+  const [value, baseline] = [median(rounds.map((round) => round.ours)), median(rounds.map((round) => round.theirs))];
+  return { value, baseline, unit: "µs" };
 }
 
 function request(url: string, headers: Record<string, string>, agent: Agent): Promise<void> {

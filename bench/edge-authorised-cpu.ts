@@ -1,10 +1,7 @@
 import { cpuMicroseconds, findDescendant } from "../test/system/processes.ts";
 import { withVm } from "./account.ts";
-import { cpuPerRequest } from "./cpu.ts";
-import { type Benchmark, median } from "./figure.ts";
-
-/** Rounds of each kind; one more before them warms up. */
-const ROUNDS = 5;
+import { cpuPerRequest, inTurns } from "./cpu.ts";
+import type { Benchmark } from "./figure.ts";
 
 /**
  * CPU time of the edge's process for one authorised request (`GET /v1/vms/{id}` with an access token) against that for a
@@ -21,14 +18,6 @@ export const edgeAuthorisedCpu: Benchmark = {
         cpuPerRequest(() => cpuMicroseconds(pid), `${system.apiUrl}/v1/vms/${vmId}`, {
           "x-freestyle-identity-access-token": token,
         });
-      await bare();
-      await authorised();
-      const rounds: { bare: number; authorised: number }[] = [];
-      for (let round = 0; round < ROUNDS; round += 1) rounds.push({ bare: await bare(), authorised: await authorised() });
-      return {
-        value: median(rounds.map((round) => round.authorised)),
-        baseline: median(rounds.map((round) => round.bare)),
-        unit: "µs",
-      };
+      return inTurns(authorised, bare);
     }),
 };

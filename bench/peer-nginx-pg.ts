@@ -10,10 +10,9 @@ import { choosePort } from "../bin/start/ports.ts";
 import { until } from "../test/system/poll.ts";
 import { cpuMicroseconds, familyOf, findDescendant } from "../test/system/processes.ts";
 import { ownToken } from "./account.ts";
-import { cpuPerRequest } from "./cpu.ts";
-import { type Benchmark, median } from "./figure.ts";
+import { cpuPerRequest, inTurns } from "./cpu.ts";
+import type { Benchmark } from "./figure.ts";
 
-const ROUNDS = 5;
 const POSTGRES = "/usr/lib/postgresql/15/bin";
 const NGINX = "/usr/sbin/nginx";
 const CHECK = fileURLToPath(new URL("peers/pg-check.ts", import.meta.url));
@@ -34,12 +33,7 @@ export const peerNginxPg: Benchmark = {
       const ownPid = findDescendant(system.pid, "workerd");
       const check = () => cpuPerRequest(() => cpuMicroseconds(ownPid), `${system.apiUrl}/auth/v1/whoami`, ours);
       const peerCheck = () => cpuPerRequest(peer.cpu, peer.url, { authorization: `Bearer ${peer.token}` });
-      await check();
-      await peerCheck();
-      const rounds: { ours: number; theirs: number }[] = [];
-      for (let round = 0; round < ROUNDS; round += 1) rounds.push({ ours: await check(), theirs: await peerCheck() });
-      const [value, baseline] = [median(rounds.map((round) => round.ours)), median(rounds.map((round) => round.theirs))];
-      return { value, baseline, unit: "µs" };
+      return await inTurns(check, peerCheck);
     } finally {
       await peer.stop();
     }

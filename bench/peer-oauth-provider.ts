@@ -6,10 +6,9 @@ import { z } from "zod";
 import { choosePort } from "../bin/start/ports.ts";
 import { cpuMicroseconds, findDescendant } from "../test/system/processes.ts";
 import { ownToken } from "./account.ts";
-import { cpuPerRequest } from "./cpu.ts";
-import { type Benchmark, median } from "./figure.ts";
+import { cpuPerRequest, inTurns } from "./cpu.ts";
+import type { Benchmark } from "./figure.ts";
 
-const ROUNDS = 5;
 const WORKER = fileURLToPath(new URL("peers/oauth-provider-worker.ts", import.meta.url));
 const REDIRECT = "https://client.test/callback";
 
@@ -47,12 +46,7 @@ export const peerOauthProvider: Benchmark = {
       const ownPid = findDescendant(system.pid, "workerd");
       const check = () => cpuPerRequest(() => cpuMicroseconds(ownPid), `${system.apiUrl}/auth/v1/whoami`, ours);
       const peerCheck = () => cpuPerRequest(() => cpuMicroseconds(peerPid), `${origin}/api/check`, theirs);
-      await check();
-      await peerCheck();
-      const rounds: { ours: number; theirs: number }[] = [];
-      for (let round = 0; round < ROUNDS; round += 1) rounds.push({ ours: await check(), theirs: await peerCheck() });
-      const [value, baseline] = [median(rounds.map((round) => round.ours)), median(rounds.map((round) => round.theirs))];
-      return { value, baseline, unit: "µs" };
+      return await inTurns(check, peerCheck);
     } finally {
       await peer.dispose();
     }
