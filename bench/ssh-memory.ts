@@ -1,35 +1,44 @@
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
-import { connect, type Socket } from "node:net";
-import ssh2 from "ssh2";
-import { attachLeg, type PacketLeg } from "../forwarder/packet-leg.ts";
-import { string, uint32 } from "../forwarder/ssh-wire.ts";
+import type { Socket } from "node:net";
 import { findDescendant } from "../test/system/processes.ts";
-import type { SystemAccess } from "../test/system/running-system.ts";
-import { type BenchVm, withVm } from "./account.ts";
+import { withVm } from "./account.ts";
 import type { Benchmark } from "./figure.ts";
+import { openIdleVm, withForwarder } from "./forwarder-alone.ts";
+import { execute, login, pause, residentKib, settledKib } from "./ssh-session.ts";
 
-/** Within what one guest's sshd and host take by default. */
-const IDLE_SESSIONS = 200;
+const IDLE_SESSIONS = 2_000;
+const WARM_UP_SESSIONS = 100;
+const LOGINS_AT_ONCE = 20;
 /** How long a hostile client leaves its window open and reads nothing, in milliseconds. */
 const HOSTILE_MS = 8_000;
 const WARM_UP_BYTES = 64 * 1024 * 1024;
+
+/** More than one guest's sshd takes, so the VM is a light one; the forwarder is as it is started. */
+const NO_LIMITS = {
+  POSTERN_SSH_MAX_PER_ADDRESS: "10000",
+  POSTERN_SSH_UNAUTHENTICATED_PER_ADDRESS: "1000",
+  POSTERN_SSH_UNAUTHENTICATED_START: "1000",
+  POSTERN_SSH_UNAUTHENTICATED_FULL: "1001",
+};
 
 /** Resident memory that the forwarder needs for one more idle session. */
 export const sshIdle: Benchmark = {
   id: "ssh.idle_kib",
   against: "the limit of 64 KiB a session",
-  measure: (system) =>
-    withVm(system, async (vm) => {
-      const pid = findDescendant(system.pid, "serve-forwarder");
-      const warmUp = await Promise.all(Array.from({ length: 20 }, () => login(system, vm)));
-      const before = await settledKib(pid);
+  measure: () =>
+    withForwarder(openIdleVm, NO_LIMITS, async ({ pid, port, vmId, token }) => {
       const sessions: Socket[] = [];
-      while (sessions.length < IDLE_SESSIONS) {
-        sessions.push(...(await Promise.all(Array.from({ length: 10 }, async () => (await login(system, vm)).socket))));
-      }
+      const logIn = async (count: number) => {
+        for (const until = sessions.length + count; sessions.length < until; ) {
+          const batch = Array.from({ length: LOGINS_AT_ONCE }, () => login("127.0.0.1", port, vmId, token));
+          sessions.push(...(await Promise.all(batch)).map(({ socket }) => socket));
+        }
+      };
+      await logIn(WARM_UP_SESSIONS);
+      const before = await settledKib(pid);
+      await logIn(IDLE_SESSIONS);
       const after = await settledKib(pid);
-      for (const socket of [...sessions, ...warmUp.map((session) => session.socket)]) socket.destroy();
+      for (const socket of sessions) socket.destroy();
       return { value: (after - before) / IDLE_SESSIONS, baseline: 64, unit: "KiB" };
     }),
 };
@@ -39,14 +48,15 @@ export const sshHostile: Benchmark = {
   id: "ssh.hostile_mib",
   against: "the limit of 16 MiB",
   measure: (system) =>
-    withVm(system, async (vm) => {
+    withVm(system, async ({ vmId, token }) => {
       const pid = findDescendant(system.pid, "serve-forwarder");
+      const enter = () => login(system.sshHost, system.sshPort, vmId, token);
       // What any transfer leaves in a process that has done none yet is no cost of the hostile one.
-      const friendly = await login(system, vm);
+      const friendly = await enter();
       await execute(friendly, `head -c ${WARM_UP_BYTES} /dev/zero`);
       while (friendly.socket.bytesRead < WARM_UP_BYTES) await once(friendly.socket, "data");
       friendly.socket.destroy();
-      const hostile = await login(system, vm);
+      const hostile = await enter();
       const before = await settledKib(pid);
       await execute(hostile, "cat /dev/zero");
       await once(hostile.socket, "data");
@@ -60,51 +70,3 @@ export const sshHostile: Benchmark = {
       return { value: (most - before) / 1_024, baseline: 16, unit: "MiB" };
     }),
 };
-
-interface Session {
-  readonly leg: PacketLeg;
-  readonly socket: Socket;
-  /** The VM's number of the first channel, once it is open. */
-  readonly opened: Promise<number>;
-}
-
-/** Opens a channel with a window of four gigabytes and runs a command in it. */
-async function execute({ leg, opened }: Session, command: string): Promise<void> {
-  leg.send(Buffer.concat([Buffer.of(90), string("session"), uint32(0), uint32(0xffffffff), uint32(0xffffffff)]));
-  const channel = await opened;
-  leg.send(Buffer.concat([Buffer.of(98), uint32(channel), string("exec"), Buffer.of(0), string(command)]));
-}
-
-async function login(system: SystemAccess, { vmId, token }: BenchVm): Promise<Session> {
-  const client = new ssh2.Client();
-  const socket = connect({ host: system.sshHost, port: system.sshPort });
-  const ready = once(client, "ready");
-  client.connect({ sock: socket, username: `${vmId},${token}`, authHandler: ["none"] });
-  const confirmed = Promise.withResolvers<number>();
-  const leg = attachLeg(client, socket, ({ payload }) => {
-    if (payload[0] === 91) confirmed.resolve(Buffer.from(payload).readUInt32BE(5));
-  });
-  await ready;
-  client.on("error", () => undefined);
-  return { leg, socket, opened: confirmed.promise };
-}
-
-/** Resident memory once it has stopped changing: the garbage of logins is gone. */
-async function settledKib(pid: number): Promise<number> {
-  let last = residentKib(pid);
-  for (let same = 0; same < 5; ) {
-    await pause(500);
-    const now = residentKib(pid);
-    same = Math.abs(now - last) < 256 ? same + 1 : 0;
-    last = now;
-  }
-  return last;
-}
-
-function residentKib(pid: number): number {
-  return Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]);
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
-}

@@ -19,6 +19,7 @@ import {
   ignoreMessage,
   SSH_MESSAGE,
 } from "./ssh-messages.ts";
+import { settle } from "./ssh2-after-login.ts";
 import { proofContext, rekey } from "./ssh2-handshake.ts";
 import { loginToVm } from "./target.ts";
 import { printable } from "./text.ts";
@@ -155,6 +156,7 @@ export class ClientConnection implements Connection {
     const { vm, user, sub, cred, jti } = admission.claims;
     this.#options.log.info("logged in", { vm, user, sub, credential: cred, ticket: jti });
     this.#options.onLogin();
+    settle(this.#options.ssh, null);
     this.#client.send(this.#options.hostKeys.announcement);
     this.#startUpkeep();
     const { sessions, id, address } = this.#options;

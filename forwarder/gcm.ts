@@ -48,8 +48,8 @@ export class GcmOpener {
   /** Gets each packet, once its tag has proven it; anything but undefined makes `decrypt` return there. */
   readonly #onPacket: (packet: Packet) => boolean | number | undefined;
   readonly #bounds: PacketBounds;
-  readonly #length = Buffer.alloc(LENGTH_BYTES);
-  readonly #tag = Buffer.alloc(TAG_BYTES);
+  /** Length and tag of the packet under way. */
+  readonly #frame = Buffer.alloc(LENGTH_BYTES + TAG_BYTES);
   #lengthBytes = 0;
   #tagBytes = 0;
   #decipher: DecipherGCM | null = null;
@@ -80,7 +80,7 @@ export class GcmOpener {
       else if (this.#missing > 0) at = this.#readPiece(this.#decipher, data, at, end);
       else {
         const part = Math.min(TAG_BYTES - this.#tagBytes, end - at);
-        this.#tag.set(data.subarray(at, at + part), this.#tagBytes);
+        this.#frame.set(data.subarray(at, at + part), LENGTH_BYTES + this.#tagBytes);
         this.#tagBytes += part;
         at += part;
         if (this.#tagBytes < TAG_BYTES) return undefined;
@@ -93,16 +93,16 @@ export class GcmOpener {
 
   #readLength(data: Uint8Array, from: number, end: number): number {
     let at = from;
-    while (at < end && this.#lengthBytes < LENGTH_BYTES) this.#length[this.#lengthBytes++] = data[at++] ?? 0;
+    while (at < end && this.#lengthBytes < LENGTH_BYTES) this.#frame[this.#lengthBytes++] = data[at++] ?? 0;
     if (this.#lengthBytes < LENGTH_BYTES) return at;
-    const length = this.#length.readUInt32BE();
+    const length = this.#frame.readUInt32BE();
     const tooLong = length + LENGTH_BYTES + TAG_BYTES > this.#bounds.maxPacketBytes;
     if (tooLong || length < BLOCK_BYTES || length % BLOCK_BYTES !== 0) {
       throw new Error("Bad packet length");
     }
     this.#missing = length;
     this.#decipher = createDecipheriv(this.#keys.cipher, this.#keys.key, this.#keys.iv);
-    this.#decipher.setAAD(this.#length);
+    this.#decipher.setAAD(this.#frame.subarray(0, LENGTH_BYTES));
     return at;
   }
 
@@ -126,7 +126,7 @@ export class GcmOpener {
   }
 
   #finish(decipher: DecipherGCM): Packet {
-    decipher.setAuthTag(this.#tag);
+    decipher.setAuthTag(this.#frame.subarray(LENGTH_BYTES));
     decipher.final();
     const packet = Packet.ofPlaintext(this.#pieces);
     countOn(this.#keys.iv);

@@ -1,3 +1,4 @@
+import { setFlagsFromString } from "node:v8";
 import { platformRandomBytes } from "../protocol/bytes.ts";
 import { openCredential, type ServiceCredential } from "../service/credential.ts";
 import { type Log, processLog } from "../service/log.ts";
@@ -10,12 +11,21 @@ import { Workers } from "./workers.ts";
 const VERSION = "0.1.0";
 
 /**
+ * Size of the blocks that Node cuts small buffers from, in bytes. A session keeps a few of them for ever, each of which
+ * would keep a block of the usual eight kilobytes.
+ */
+const BUFFER_POOL_BYTES = 512;
+
+/**
  * Runs a forwarder until SIGTERM or SIGINT, then drains and resolves; a second signal cuts live sessions at once. When it
  * accepts logins it prints one line of JSON on standard output:
  * `{"ready":true,"address":...,"port":...,"metricsPort":...,"hostKeys":[...],"nextHostKeys":[...]}`.
  * Rejects with `SettingsError`, `JoinRefused` or a broken state folder.
  */
 export async function runForwarder(env: NodeJS.ProcessEnv): Promise<void> {
+  Buffer.poolSize = BUFFER_POOL_BYTES;
+  // V8's young space would grow to tens of MiB when many log in at once, and keep them; packets' buffers are not in it.
+  setFlagsFromString("--semi-space-growth-factor=1");
   const settings = readForwarderSettings(env);
   const state = await openForwarderState(settings.POSTERN_FORWARDER_STATE, platformRandomBytes);
   const { POSTERN_FORWARDER_WORKERS: workers, POSTERN_SSH_LISTEN: listen } = settings;

@@ -4,6 +4,7 @@ import type { SshKeyPair } from "../service/ssh-keys.ts";
 import { targetAlgorithms } from "./algorithms.ts";
 import type { Packet } from "./packet.ts";
 import { attachLeg, type PacketLeg } from "./packet-leg.ts";
+import { forgetKey, settle } from "./ssh2-after-login.ts";
 import type { Tunnel } from "./tunnel.ts";
 
 export interface TargetOptions {
@@ -32,7 +33,10 @@ export function parseHostKeyLine(line: string): { type: string; blob: Buffer } |
 
 /** Logs in to the VM's sshd through the tunnel, trusting only the pinned host key. */
 export function loginToVm(options: TargetOptions): Promise<Result<PacketLeg>> {
+  // No closure below may hold `options`: the private key would live as long as the session.
+  const { linuxUser, loginTimeoutMs, onReady, onPacket, onClose } = options;
   const { socket } = options.tunnel;
+  const key = parsePrivateKey(options.key);
   const pinned = parseHostKeyLine(options.tunnel.hostKey);
   const algorithms = pinned === null ? null : targetAlgorithms(pinned.type);
   if (pinned === null || algorithms === null) {
@@ -41,6 +45,7 @@ export function loginToVm(options: TargetOptions): Promise<Result<PacketLeg>> {
   }
   return new Promise((resolve) => {
     const client = new ssh2.Client();
+    let offered = false;
     let ready = false;
     let keyMatched = true;
     let reason: string | null = null;
@@ -48,32 +53,43 @@ export function loginToVm(options: TargetOptions): Promise<Result<PacketLeg>> {
       reason ??= error.message;
     });
     client.on("close", () => {
-      if (ready) options.onClose(reason);
-      else resolve(failure("host-unavailable", keyMatched ? NO_LOGIN(options.linuxUser) : CHANGED_KEY));
+      if (ready) onClose(reason);
+      else resolve(failure("host-unavailable", keyMatched ? NO_LOGIN(linuxUser) : CHANGED_KEY));
     });
     client.connect({
       sock: socket,
-      username: options.linuxUser,
-      privateKey: options.key.privateKey,
-      authHandler: ["publickey"],
+      username: linuxUser,
+      authHandler: (_methods, _partial, next) => {
+        if (offered) socket.destroy();
+        else next({ type: "publickey", username: linuxUser, key });
+        offered = true;
+      },
       algorithms,
       ident: "Postern",
-      readyTimeout: options.loginTimeoutMs,
-      hostVerifier: (key: Buffer) => {
-        keyMatched = key.equals(pinned.blob);
+      readyTimeout: loginTimeoutMs,
+      hostVerifier: (shown: Buffer) => {
+        keyMatched = shown.equals(pinned.blob);
         return keyMatched;
       },
     });
     const leg = attachLeg(client, socket, (packet) => {
-      if (ready) options.onPacket(packet);
+      if (ready) onPacket(packet);
       else socket.destroy();
     });
     client.on("ready", () => {
       ready = true;
-      options.onReady(leg);
+      forgetKey(key);
+      settle(client, pinned.type);
+      onReady(leg);
       resolve(success(leg));
     });
   });
+}
+
+function parsePrivateKey({ privateKey }: SshKeyPair): ssh2.ParsedKey {
+  const key = ssh2.utils.parseKey(privateKey);
+  if (key instanceof Error) throw new Error("a key that was made here cannot be read", { cause: key });
+  return key;
 }
 
 const NO_LOGIN = (user: string) =>

@@ -67,7 +67,7 @@ export function openTunnel(request: TunnelRequest, times: TunnelTimes, signal: A
     // A CONNECT's answer of any status ends up here, its body unread.
     started.on("connect", (response, socket, head) => {
       answered = socket;
-      socket.on("error", () => socket.destroy());
+      socket.on("error", destroy);
       if (head.length > 0) socket.unshift(head);
       if (response.statusCode !== 200) {
         void readRefusal(response, socket).then(settle);
@@ -88,6 +88,11 @@ export function openTunnel(request: TunnelRequest, times: TunnelTimes, signal: A
     started.on("close", () => answered === null && settle({ ok: false, failure: refusal }));
     started.end();
   });
+}
+
+// Not a closure: what this connection lives with must not keep its request and ticket alive.
+function destroy(this: Duplex): void {
+  this.destroy();
 }
 
 const TOO_SLOW: Failure = { kind: "vm-start-timeout", message: "The VM did not wake in time. Try again in a moment." };

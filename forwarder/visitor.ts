@@ -33,6 +33,8 @@ export interface VisitorServices {
 
 const IDENTIFICATION = Buffer.from(`SSH-2.0-${SOFTWARE}\r\n`);
 
+const NOTHING = Buffer.alloc(0);
+
 /**
  * One accepted socket until it is gone: an optional PROXY header, a place at the gate, its first line, then the connection
  * that the line asks for. All of it before the login is under one grace timer.
@@ -44,7 +46,7 @@ export class Visitor {
   readonly #grace: NodeJS.Timeout;
   #address: string;
   #place: Place | null = null;
-  #read = Buffer.alloc(0);
+  #read = NOTHING;
   #connection: Connection | null = null;
 
   constructor(socket: Socket, services: VisitorServices) {
@@ -112,7 +114,7 @@ export class Visitor {
       return;
     }
     this.#address = header.address ?? this.#address;
-    this.#read = Buffer.alloc(0);
+    this.#read = NOTHING;
     if (!this.#takePlace()) return;
     this.#socket.on("data", this.#onOpeningData);
     if (header.rest.length > 0) this.#onOpeningData(header.rest);
@@ -124,7 +126,7 @@ export class Visitor {
     if (opening.kind === "more") return;
     this.#socket.off("data", this.#onOpeningData);
     const read = this.#read;
-    this.#read = Buffer.alloc(0);
+    this.#read = NOTHING;
     switch (opening.kind) {
       case "refused":
         this.#turnAway(opening.reason);
