@@ -22,7 +22,7 @@ export const hostEnvironment = z.object({
    */
   POSTERN_DRIVER: z.enum(["auto", "container", "qemu", "static"]).default("auto"),
   /** Memory of a virtual machine for which none was chosen, MiB. */
-  POSTERN_QEMU_MEMORY_MIB: wholeNumber(512, 128),
+  POSTERN_QEMU_MEMORY_MIB: wholeNumber(512, 256),
   /** Processors of a virtual machine for which none were chosen. */
   POSTERN_QEMU_CPUS: wholeNumber(1, 1),
   /** Size of a virtual machine's disk, GiB; it takes what is in it. */

@@ -20,19 +20,24 @@ export async function sshdAnswers(address: SshAddress, limits: ReadyLimits): Pro
   for (;;) {
     const left = deadline - performance.now();
     if (left <= 0) return false;
-    if (await sendsIdentification(address, Math.min(left, 1_000 + limits.pollMs))) return true;
+    if (await sendsIdentification(address, Math.min(left, 1_000 + limits.pollMs), left / 2)) return true;
     await delay(limits.pollMs);
   }
 }
 
-function sendsIdentification(address: SshAddress, timeoutMs: number): Promise<boolean> {
+/**
+ * `connectMs`: until the connection stands. Then the guest is there, and its sshd may be slow where many guests share a
+ * processor: giving up early would only make it begin again, so `greetMs` is long.
+ */
+function sendsIdentification(address: SshAddress, connectMs: number, greetMs: number): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect(address);
     const done = (answers: boolean) => {
       socket.destroy();
       resolve(answers);
     };
-    socket.setTimeout(timeoutMs, () => done(false));
+    socket.setTimeout(connectMs, () => done(false));
+    socket.once("connect", () => socket.setTimeout(Math.max(connectMs, greetMs)));
     socket.once("data", (data) => done(data.toString("latin1").startsWith("SSH-2.0-")));
     socket.once("error", () => done(false));
     socket.once("close", () => done(false));

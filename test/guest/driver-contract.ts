@@ -255,12 +255,12 @@ export function describeDriver(
     });
 
     describe("sizes", () => {
-      /** Its memory in bytes and its processor time in µs of 100,000; what a virtual machine's kernel keeps is taken for 10 %. */
+      /** Its memory in bytes and its processor time in µs of 100,000; a virtual machine's kernel keeps about 8 %. */
       const limits = async (machine: TestMachine) => {
         if (!isContainer) {
           const shown = (await world.ssh(machine, "nproc; grep MemTotal /proc/meminfo")).stdout;
           const [cpus, kib] = (shown.match(/\d+/g) ?? []).map(Number);
-          const mib = Math.ceil((kib ?? 0) / 1024 / 0.9 / 128) * 128;
+          const mib = Math.round((kib ?? 0) / 1024 / 0.92 / 128) * 128;
           return [String(mib * 1024 ** 2), String((cpus ?? 0) * 100_000)];
         }
         const files = "/sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/cpu/cpu.cfs_quota_us";

@@ -152,7 +152,14 @@ describe("a virtual machine", () => {
     await world.driver.start(vm.vmId);
     expect(existsSync(join(world.stateDir, "machines", vm.vmId, "memory"))).toBe(false);
     expect((await world.ssh(vm, `kill -0 ${pid} && echo alive`)).stdout).toBe("alive\n");
-    await world.driver.delete(vm.vmId);
+  });
+
+  it("that was half made when its agent was killed is gone with the next, process and disk", async () => {
+    const record = join(world.stateDir, "machines", vm.vmId, "machine.json");
+    writeFileSync(record, readFileSync(record, "utf8").replace('"made"', '"making"'));
+    await world.driver.open(() => undefined);
+    expect(await world.driver.inspect(vm.vmId)).toBeNull();
+    expect(qemuOf(vm.vmId)).toBeNull();
     expect(readdirSync(join(world.stateDir, "machines"))).toEqual([]);
     await world.driver.close();
     expect(await tracesOf(world.stateDir)).toEqual(NO_TRACES);

@@ -55,9 +55,10 @@ export async function loadMemory(qmp: Qmp, runDir: string, file: string, timeout
   await qmp.ask("migrate-set-capabilities", ignoring(ignoreShared));
   await qmp.ask("migrate-incoming", { uri: `unix:${path}` });
   const stream = connect(path);
-  // QEMU may cut the connection right behind the last byte, when nothing listens for errors any more.
   stream.on("error", () => undefined);
-  await pipeline(createReadStream(file, { highWaterMark: 1024 ** 2 }), stream, { signal: AbortSignal.timeout(timeoutMs) });
+  const sent = pipeline(createReadStream(file, { highWaterMark: 1024 ** 2 }), stream, { signal: AbortSignal.timeout(timeoutMs) });
+  // QEMU cuts the connection as soon as it has what it needs, so how the stream ended says nothing: QEMU is asked.
+  await sent.catch(() => undefined);
   await untilCompleted(qmp, timeoutMs);
 }
 

@@ -43,6 +43,8 @@ interface Opened extends VmParts {
 }
 
 const MIB = 1024 ** 2;
+/** With less, a kernel and a systemd leave nothing to work with, or do not come up. */
+const LEAST_MEMORY_MIB = 256;
 /** User ids that no system hands out (systemd's own ranges end below), 4,096 for each of 4,096 agents. */
 const UID_RANGE = 0x7000_0000;
 
@@ -117,6 +119,7 @@ class QemuDriver implements Driver {
     if (storage !== undefined) return `storage (rootfsSizeGb): every disk here holds ${this.#settings.diskGib} GiB.`;
     const cpus = availableParallelism();
     if (cpu !== undefined && cpu > cpus) return `cpu: this host has ${cpus} processors.`;
+    if (memory !== undefined && memory < LEAST_MEMORY_MIB) return `memory: a virtual machine needs ${LEAST_MEMORY_MIB} MiB.`;
     const memoryMib = Math.floor(totalmem() / MIB);
     if (memory !== undefined && memory > memoryMib) return `memory: this host has ${memoryMib} MiB.`;
     return null;
