@@ -59,6 +59,7 @@ export const FAILURES = {
   "session-exists": { v1: ["SESSION_ALREADY_EXISTS", 409], v5: ["CONFLICT", 409] },
   "session-expired": { v1: ["SESSION_EXPIRED", 410], v5: ["NOT_FOUND", 404] },
   "session-cap-reached": { v1: ["SESSION_CAP_REACHED", 429], v5: ["LIMIT_EXCEEDED", 429] },
+  "terminal-not-found": { v1: ["NOT_FOUND", 404], v5: ["NOT_FOUND", 404] },
   "background-request-not-found": { v1: ["NOT_FOUND", 404], v5: ["NOT_FOUND", 404] },
   unsupported: { v1: ["BAD_REQUEST", 400], v5: ["BAD_REQUEST", 400] },
   "no-capacity": { v1: ["UNAVAILABLE", 503], v5: ["UNAVAILABLE", 503] },

@@ -35,6 +35,7 @@ import { isLinuxUser } from "./linux-user.ts";
  * | `DELETE /vms/:vm/uploads/:id`   | files     | → `{}`                                             |
  * | `GET    /vms/:vm/terminals`     | terminal  | → `TerminalList` of the ticket's Linux user; wakes nothing |
  * | `DELETE /vms/:vm/terminals/:id?dialect=` | terminal | → `TerminalClosed`; ends the session, wakes nothing |
+ * | `GET    /vms/:vm/terminals/:id/output` | terminal | → `TerminalOutput` of the session of that name; wakes nothing |
  * | `GET    /vms/:vm/terminals/open?…` | terminal | WebSocket; the query is a `TerminalOpen`         |
  * | `GET    /vms/:vm/terminals/:id/attach?…` | terminal | WebSocket; the query is a `TerminalAttach`  |
  * | `GET    /vms/:vm/services`      | services  | → `ServiceList`                                    |
@@ -280,6 +281,10 @@ export const terminalClose = z.object({ dialect });
 export const terminalClosed = z.object({ number: z.int(), name: z.string(), exitCode: z.int().nullable() });
 /** `exitCode`: null when it still ran, or nobody knows. */
 export type TerminalClosed = z.infer<typeof terminalClosed>;
+
+/** The last output of a session: as the terminal got it, and as lines of plain text without its control sequences. */
+export const terminalOutput = z.object({ output: z.string(), lines: z.array(z.string()) });
+export type TerminalOutput = z.infer<typeof terminalOutput>;
 
 const terminalRow = terminalClosed.extend({
   slug: z.string().nullable(),

@@ -10,13 +10,22 @@ export interface TerminalParts {
   readonly terminals: Terminals;
 }
 
-/** Lists and closes terminal sessions; neither wakes a VM. */
+/** Lists terminal sessions, reads their last output, and closes them; none of it wakes a VM. */
 export function mountTerminals(app: Hono<HostEnv>, { guarded }: RouteTools, { machines, terminals }: TerminalParts): void {
   app.get(
     "/vms/:vm/terminals",
     guarded("terminal", async (context, vmId, { linuxUser }) => {
       const machine = machines.find(vmId);
       return machine.ok ? context.json(terminals.list(machine.value, linuxUser)) : failureAnswer(machine.failure);
+    }),
+  );
+  app.get(
+    "/vms/:vm/terminals/:id/output",
+    guarded("terminal", async (context, vmId, { linuxUser }) => {
+      const machine = machines.find(vmId);
+      if (!machine.ok) return failureAnswer(machine.failure);
+      const output = terminals.output(machine.value, linuxUser, context.req.param("id") ?? "");
+      return output.ok ? context.json(output.value) : failureAnswer(output.failure);
     }),
   );
   app.delete(

@@ -98,6 +98,11 @@ export class TerminalSession {
     return this.#exit !== null;
   }
 
+  /** The last output, at most as much as is kept. */
+  get lastOutput(): Buffer {
+    return this.#scrollback.read();
+  }
+
   describe(): TerminalRow {
     const { number, name, slug, linuxUser, command } = this.spec;
     const { state } = this.#machine.status();

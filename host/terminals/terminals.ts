@@ -1,6 +1,7 @@
+import { stripVTControlCharacters } from "node:util";
 import { failure, type Result, success } from "../../protocol/failures.ts";
 import type { MachineState } from "../../protocol/feed.ts";
-import type { TerminalClosed, TerminalDialect, TerminalList, TerminalOpen } from "../../protocol/host-api.ts";
+import type { TerminalClosed, TerminalDialect, TerminalList, TerminalOpen, TerminalOutput } from "../../protocol/host-api.ts";
 import { IMAGE_USER } from "../../protocol/linux-user.ts";
 import type { Accounts } from "../accounts.ts";
 import type { ManagedMachine } from "../machine.ts";
@@ -76,6 +77,16 @@ export class Terminals {
         .sessions.visibleTo(reachOf(linuxUser))
         .map((session) => session.describe()),
     };
+  }
+
+  /** The last output of the session of a name. */
+  output(machine: ManagedMachine, linuxUser: string, name: string): Result<TerminalOutput> {
+    const session = this.#find(machine, linuxUser, name, "v1");
+    if (!session.ok) return session;
+    const output = session.value.lastOutput.toString("utf8");
+    const lines = stripVTControlCharacters(output).split(/\r*\n/);
+    if (lines.at(-1) === "") lines.pop();
+    return success({ output, lines });
   }
 
   /** Ends a session and forgets it. */

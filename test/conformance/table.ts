@@ -70,7 +70,7 @@ export const TABLE_V1: readonly TableRow[] = [
   },
   {
     method: "`terminals.*`, `systemd.*`",
-    tests: ["v1-rest: is refused with a code that the package knows", "v1-rest: a service is made, runs, is listed"],
+    tests: ["v1-rest: terminals are listed and read", "v1-rest: a service is made, runs, is listed"],
   },
   { method: "`pty.open`", tests: ["pty: a %s opens a shell, writes, reads, resizes and sends signals"] },
   { method: "`pty.attach`", tests: ["pty: detached, a session goes on, and attaching shows its scrollback first"] },

@@ -1,5 +1,6 @@
 import { describe, expect, onTestFinished, test } from "vitest";
-import { keyClient, newAccount, testIdentity, testVm, tokenClient } from "../system/fixture.ts";
+import { WebSocket } from "ws";
+import { keyClient, newAccount, system, testIdentity, testVm, tokenClient } from "../system/fixture.ts";
 import { type ErrorBody, expectRefusal, PACKAGE_63, PACKAGES, type Package, type Sdk, type SdkVm } from "../system/sdk.ts";
 import { wire } from "../system/wire.ts";
 
@@ -86,14 +87,9 @@ describe.each(PACKAGES)("sizes of a VM with $name", (from) => {
 });
 
 describe.each(PACKAGES)("what is not offered, with $name", (from) => {
-  test("is refused with a code that the package knows: optimize, and terminals of old", async () => {
+  test("is refused with a code that the package knows: optimize", async () => {
     const { vm } = await testVm(await ownerWith(from));
-    const calls = [
-      () => vm.optimize(),
-      () => vm.terminals.list(),
-      () => vm.terminals.getLogs({ terminalId: "1" }),
-      () => vm.terminals.getOutput({ terminalId: "1" }),
-    ];
+    const calls = [() => vm.optimize()];
     for (const call of calls) {
       const refused = await call().then(
         () => "no refusal",
@@ -108,6 +104,23 @@ function className(code: string): string {
   const words = code.toLowerCase().split("_");
   return `${words.map((word) => `${word[0]?.toUpperCase()}${word.slice(1)}`).join("")}Error`;
 }
+
+describe.each(PACKAGES)("terminals with $name", (from) => {
+  test("terminals are listed and read by name, and one that is not there is not found", async () => {
+    const { apiKey } = await newAccount();
+    const { vm, vmId } = await testVm(keyClient(from, apiKey));
+    expect(await vm.terminals.list()).toEqual({ terminals: [] });
+    const query = new URLSearchParams({ sessionId: "build", exec: "printf '\\033[1mdone\\033[0m\\n'" });
+    const headers = { authorization: `Bearer ${apiKey}` };
+    const socket = new WebSocket(`${system.apiUrl.replace("http", "ws")}/v1/vms/${vmId}/pty?${query}`, { headers });
+    await new Promise((resolve, reject) => socket.once("close", resolve).once("error", reject));
+    const { terminals } = await vm.terminals.list();
+    expect(terminals).toEqual([{ name: "build", status: "exited", created: expect.stringMatching(/^\d{4}-.*Z$/) }]);
+    expect(await vm.terminals.getLogs({ terminalId: "build" })).toEqual({ logs: [{ line: "done" }] });
+    expect(await vm.terminals.getOutput({ terminalId: "build" })).toEqual({ output: "\u001b[1mdone\u001b[0m\r\n" });
+    await expectRefusal(from, vm.terminals.getLogs({ terminalId: "absent" }), "NotFoundError");
+  });
+});
 
 describe.each(PACKAGES)("systemd with $name", (from) => {
   test("a service is made, runs, is listed, restarted, read, and deleted", async () => {

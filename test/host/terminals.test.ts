@@ -29,6 +29,17 @@ describe("a session", () => {
     expect((await client.isClosed()).code).toBe(1000);
   });
 
+  test("is read without a socket: as it was written, and as plain lines; by its user and root alone", async () => {
+    const client = await terminals.open({ exec: "printf '\\033[31mred\\033[0m\\nü\\n'", name: "logged" }, { user: "alice" });
+    await client.told("exited");
+    const read = (user: string, name = "logged") =>
+      host.request("GET", `/vms/${terminals.vm}/terminals/${name}/output`, { vm: terminals.vm, user, op: "terminal" });
+    const expected = { output: "\u001b[31mred\u001b[0m\r\nü\r\n", lines: ["red", "ü"] };
+    for (const user of ["alice", "root"]) expect(await (await read(user)).json()).toEqual(expected);
+    expect((await read("bob")).status).toBe(404);
+    expect((await read("root", "absent")).status).toBe(404);
+  });
+
   test("shows what a fast command wrote before the socket was there", async () => {
     const client = await terminals.open({ exec: "echo fast" });
     await client.told("exited");

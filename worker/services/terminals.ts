@@ -3,8 +3,10 @@ import {
   type TerminalClosed,
   type TerminalDialect,
   type TerminalList,
+  type TerminalOutput,
   terminalClosed,
   terminalList,
+  terminalOutput,
 } from "../../protocol/host-api.ts";
 import type { Edge } from "../edge.ts";
 import { readHostJson } from "../hosts/fetch-host.ts";
@@ -44,6 +46,16 @@ export async function listTerminals(edge: Edge, authority: Authority): Promise<R
   const answer = await forward(edge, authority, { method: "GET", path: `/vms/${authority.verdict.vmId}/terminals` });
   return answer.ok ? readAnswer(edge, answer.value, (value) => terminalList.safeParse(value)) : answer;
 }
+
+/** The last output of a session that 0.1 names. */
+export async function readTerminal(edge: Edge, authority: Authority, name: string): Promise<Result<TerminalOutput>> {
+  const path = `/vms/${authority.verdict.vmId}/terminals/${encodeURIComponent(name)}/output`;
+  const answer = await forward(edge, authority, { method: "GET", path });
+  if (answer.ok) return readAnswer(edge, answer.value, (value) => terminalOutput.safeParse(value));
+  return answer.failure.kind.startsWith("session-") ? NO_TERMINAL : answer;
+}
+
+const NO_TERMINAL = failure("terminal-not-found", "There is no such terminal, or it is another Linux user's.");
 
 /** Ends a session and forgets it. */
 export async function closeTerminal(

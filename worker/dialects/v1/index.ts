@@ -10,6 +10,7 @@ import { ptyEndpoints } from "./pty.ts";
 import { resizeEndpoints } from "./resize.ts";
 import { snapshotEndpoints } from "./snapshots.ts";
 import { systemdEndpoints } from "./systemd.ts";
+import { terminalEndpoints } from "./terminals.ts";
 import { vmEndpoints } from "./vms.ts";
 import { watchEndpoints } from "./watch.ts";
 import { whoamiEndpoints } from "./whoami.ts";
@@ -31,6 +32,7 @@ export const v1Endpoints: readonly Endpoint[] = [
   ...fileEndpoints,
   ...watchEndpoints,
   ...ptyEndpoints,
+  ...terminalEndpoints,
   ...whoamiEndpoints,
   httpLinkEndpoint("v1"),
 ];

@@ -13,12 +13,7 @@ const OF_ACCOUNTS: readonly (readonly [Method, string])[] = [
 ];
 
 /** What 0.1 can call inside a VM. */
-const IN_VMS: readonly (readonly [Method, string])[] = [
-  ["get", `${VM}/stats/stream`],
-  ["get", `${VM}/terminals`],
-  ["get", `${VM}/terminals/{terminalId}/logs`],
-  ["get", `${VM}/terminals/{terminalId}/xterm-256color`],
-];
+const IN_VMS: readonly (readonly [Method, string])[] = [["get", `${VM}/stats/stream`]];
 
 const refusal = {
   summary: "Not offered yet",
