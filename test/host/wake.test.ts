@@ -3,6 +3,7 @@ import { createServer, type Server } from "node:net";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Driver, DriverState, Machine } from "../../host/driver.ts";
 import { DriverError } from "../../host/driver.ts";
+import { IdleWatch } from "../../host/idle.ts";
 import { ManagedMachine } from "../../host/machine.ts";
 import type { MachineStatus } from "../../protocol/host-api.ts";
 import { createLog } from "../../service/log.ts";
@@ -152,6 +153,28 @@ describe("wake", () => {
     expect(outcome(await woken)).toBe("running");
     expect(driver.calls).toEqual(["start", "pause", "start"]);
     expect(vm.status().state).toBe("running");
+  });
+
+  test("does not put a VM to sleep that a call has begun to use since it was found idle, and loses neither", async () => {
+    let now = 1_000;
+    const idle = new IdleWatch(() => now, { tunnelBytes: 1 });
+    idle.setPolicy(VM, { idleTimeoutSeconds: 1, activityThresholdBytes: null });
+    const vm = machine();
+    await vm.wake();
+    now += 1_000;
+    expect(idle.sweep()).toEqual([VM]);
+    const busy = Promise.withResolvers<void>();
+    void vm.atRest(() => busy.promise);
+    const asleep = vm.suspendIf(() => idle.isIdle(VM));
+    const end = idle.begin(VM);
+    const woken = vm.wake();
+    busy.resolve();
+    await asleep;
+    expect([outcome(await woken), vm.status().state, driver.calls]).toEqual(["running", "running", ["start"]]);
+    end();
+    now += 1_000;
+    await vm.suspendIf(() => idle.isIdle(VM));
+    expect(vm.status().state).toBe("suspended");
   });
 
   test("lets a suspend that arrives during a wake run after it", async () => {
