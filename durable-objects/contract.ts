@@ -5,6 +5,7 @@ import type { GuestFile, GuestGroup, GuestUser, MachineResources, PublicPort } f
 import type { Operation } from "../protocol/operations.ts";
 import type { Subject } from "../protocol/subjects.ts";
 import type { CreationsApi } from "./creations.ts";
+import type { PlacementWish } from "./placement.ts";
 import type { RegionServicesApi } from "./service-contract.ts";
 
 /**
@@ -155,6 +156,7 @@ export interface VmSpec extends VmTraits {
   readonly groups: readonly GuestGroup[];
   readonly files: readonly GuestFile[];
   readonly resources: MachineResources;
+  readonly placement: PlacementWish;
   readonly snapshotId: string | null;
   readonly firewall: readonly FirewallRule[];
   readonly slug: SlugWish | null;
@@ -360,15 +362,38 @@ export interface SnapshotFilter {
 
 export type SnapshotCounts = Readonly<Record<SnapshotState, number>>;
 
+/** Sizes in MiB; null: the host does not say. */
 export interface HostRow {
   readonly id: string;
   readonly url: string;
   readonly driver: string;
   readonly version: string;
   readonly capacity: number;
+  /** VMs that are placed on it, sleeping ones included. */
   readonly vmCount: number;
+  /** VMs that run on it. */
+  readonly running: number | null;
+  /** Its feed is open and it sends heartbeats. */
   readonly connected: boolean;
+  /** It was not heard for `HOST_SILENCE_MS`: nothing is sent to it. */
+  readonly down: boolean;
+  /** It takes no new VMs and wakes none. */
+  readonly draining: boolean;
+  readonly cpus: number | null;
+  readonly memory: number | null;
+  readonly freeMemory: number | null;
+  readonly freeDisk: number | null;
   readonly lastSeenAt: number;
+}
+
+/** Where a VM may be placed; what is null does not matter. */
+export interface PlaceWish {
+  readonly onHost: string | null;
+  readonly accountId: string | null;
+  readonly driver: string | null;
+  /** VMs of the account with the same group are on hosts of their own. */
+  readonly spreadGroup: string | null;
+  readonly resources: MachineResources;
 }
 
 /** A live SSH connection, as its forwarder told of it. */
@@ -386,14 +411,16 @@ export interface SshSessionRow {
 /** Object name: `regionObjectName(region)`. Its `fetch` takes the feed's WebSocket upgrade, already authenticated. */
 export interface RegionApi extends RegionServicesApi {
   /**
-   * Chooses the connected host with the fewest VMs that has room, or the one named (`onHost`) if it is connected and has
-   * room, and counts the VM there until `release`. Idempotent.
+   * Chooses a connected host that has room for the VM and takes new ones (`placement.ts`), or the one named (`onHost`) if that is so
+   * of it, and counts the VM there until `release`. Idempotent.
    */
-  place(vmId: string, onHost?: string | null): Promise<Result<{ hostId: string; hostUrl: string }>>;
+  place(vmId: string, wish?: Partial<PlaceWish>): Promise<Result<{ hostId: string; hostUrl: string }>>;
   release(vmId: string): Promise<void>;
-  /** The URL of a connected host, or `host-unavailable`. */
+  /** The URL of a host that is worth a try: `host-down` when it was silent for too long, `host-unavailable` when there is none. */
   hostUrl(hostId: string): Promise<Result<string>>;
   listHosts(): Promise<Result<readonly HostRow[]>>;
+  /** Whether a host takes new VMs and wakes those that sleep; what runs there stays. `route-not-found` for an unknown one. */
+  drainHost(hostId: string, draining: boolean): Promise<Result<null>>;
   /** Keeps the floors for late joiners and pushes them to every connected verifier. Idempotent. */
   deliverFloors(floors: readonly Floor[]): Promise<void>;
   /** Tells every connected verifier, and those to come, that ticket keys were withdrawn. Idempotent. */

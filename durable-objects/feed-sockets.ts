@@ -80,6 +80,14 @@ export class FeedSockets {
     }
   }
 
+  /** Tells a connected host something; one that is away learns it with its welcome. */
+  tellHost(hostId: string, message: FeedDownstream): void {
+    for (const socket of this.members()) {
+      const { member } = this.read(socket);
+      if (member?.role === "host" && member.id === hostId) this.send(socket, message);
+    }
+  }
+
   closeAllOf(services: readonly string[]): void {
     for (const socket of this.#open()) {
       if (services.includes(this.read(socket).service)) this.refuse(socket, "This service was revoked.");

@@ -1,5 +1,5 @@
 import type { Clock, RandomBytes } from "../protocol/bytes.ts";
-import { failure, isFailure, type Result, success } from "../protocol/failures.ts";
+import { type FailureKind, failure, isFailure, type Result, success } from "../protocol/failures.ts";
 import type { Operation } from "../protocol/operations.ts";
 import { accountSubject } from "../protocol/subjects.ts";
 import { mintTicket } from "../worker/tickets/mint.ts";
@@ -30,9 +30,11 @@ export interface HostRoute {
 /** `credentialId` of verdicts that an object makes on behalf of its account. */
 const OBJECT_CREDENTIAL = "vm-object";
 
+const UNSETTLED: ReadonlySet<FailureKind> = new Set(["host-unavailable", "host-down", "authority-unavailable"]);
+
 /** Whether an outcome leaves open what the host has done, so that it must be asked again. */
 export function isUnsettled(outcome: Result<unknown>): boolean {
-  return !outcome.ok && (outcome.failure.kind === "host-unavailable" || outcome.failure.kind === "authority-unavailable");
+  return !outcome.ok && UNSETTLED.has(outcome.failure.kind);
 }
 
 export function hostUnavailable(what: string): Result<never> {

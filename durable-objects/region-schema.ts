@@ -1,4 +1,5 @@
 import { FLOOR_COUNT_TABLE } from "./region-floors.ts";
+import { HOST_LOAD_COLUMNS } from "./region-hosts.ts";
 import { SERVICES_TABLES } from "./region-services.ts";
 
 /** Tables of a region. Who is connected is not among them: that is for the open sockets to say. */
@@ -25,4 +26,5 @@ export const REGION_SCHEMA: readonly string[] = [
   SERVICES_TABLES,
   FLOOR_COUNT_TABLE,
   "CREATE TABLE voided_keys (kid TEXT PRIMARY KEY, received_at INTEGER NOT NULL) WITHOUT ROWID;",
+  HOST_LOAD_COLUMNS,
 ];

@@ -11,12 +11,14 @@ import {
   FEED_SERVICE_HEADER,
   type HostRow,
   type Page,
+  type PlaceWish,
   type RegionApi,
   type SshSessionRow,
 } from "./contract.ts";
 import type { Env } from "./env.ts";
 import { FeedSockets, type Hello } from "./feed-sockets.ts";
 import { RegionFloors } from "./region-floors.ts";
+import { RegionHosts } from "./region-hosts.ts";
 import { REGION_SCHEMA } from "./region-schema.ts";
 import { RegionServices, standingOf } from "./region-services.ts";
 import type { JoinTokenWish, ServiceRow, ServiceStanding } from "./service-contract.ts";
@@ -26,13 +28,11 @@ import { StoredObject } from "./stored-object.ts";
 /** Longest frame that a verifier may send, in characters; every real one is far shorter. */
 const MAX_FRAME_LENGTH = 16_384;
 
-type HostColumns = { id: string; url: string; driver: string; version: string; capacity: number; last_seen_at: number };
-type HostWithCount = HostColumns & { vm_count: number };
-
 /** A region: its services and what they enrol with, its hosts and where VMs are placed, and the feed of floors to every verifier in it. */
 export class Region extends StoredObject implements RegionApi {
   readonly #sockets: FeedSockets;
   readonly #sessions: SshSessions;
+  readonly #hosts: RegionHosts;
   readonly #services: RegionServices;
   readonly #floors: RegionFloors;
 
@@ -42,6 +42,7 @@ export class Region extends StoredObject implements RegionApi {
     this.#floors = new RegionFloors(ctx.storage);
     this.#sockets.answerHeartbeats(this.schema.exists ? this.#floors.sent() : 0);
     this.#sessions = new SshSessions(this.sql);
+    this.#hosts = new RegionHosts(this.sql, this.#sockets, () => this.clock());
     this.#services = new RegionServices(ctx.storage, (length) => this.randomBytes(length));
   }
 
@@ -112,53 +113,30 @@ export class Region extends StoredObject implements RegionApi {
     return success(standingOf(serviceId, this.#name(), row));
   }
 
-  async place(vmId: string, onHost: string | null = null): Promise<Result<{ hostId: string; hostUrl: string }>> {
-    const hosts = this.#hosts();
-    const [placed] = this.schema.exists
-      ? this.sql.exec<{ host_id: string }>("SELECT host_id FROM placements WHERE vm_id = ?", vmId).toArray()
-      : [];
-    const known = hosts.find((host) => host.id === placed?.host_id);
-    if (known !== undefined) return success({ hostId: known.id, hostUrl: known.url });
-    const connected = this.#connected();
-    if (onHost !== null && !connected.has(onHost)) {
-      return failure("host-unavailable", "The host that keeps the snapshot is not connected at the moment. Try again shortly.");
-    }
-    const [chosen] = hosts
-      // A host of machines that are there already makes none; it is named by who registers one of them.
-      .filter((host) => (onHost === null ? host.driver !== "static" : host.id === onHost))
-      .filter((host) => connected.has(host.id) && host.vm_count < host.capacity)
-      .sort((left, right) => left.vm_count - right.vm_count);
-    if (chosen === undefined) return failure("no-capacity", "No host has room for another VM at the moment. Try again later.");
-    this.sql.exec("INSERT OR REPLACE INTO placements (vm_id, host_id) VALUES (?, ?)", vmId, chosen.id);
-    return success({ hostId: chosen.id, hostUrl: chosen.url });
+  async place(vmId: string, wish: Partial<PlaceWish> = {}): Promise<Result<{ hostId: string; hostUrl: string }>> {
+    if (!this.schema.exists) return failure("no-capacity", "No host has joined this region.");
+    return this.#hosts.place(vmId, wish, this.settings);
   }
 
   async release(vmId: string): Promise<void> {
-    if (this.schema.exists) this.sql.exec("DELETE FROM placements WHERE vm_id = ?", vmId);
+    if (this.schema.exists) this.#hosts.release(vmId);
   }
 
   async hostUrl(hostId: string): Promise<Result<string>> {
-    const host = this.#hosts().find((row) => row.id === hostId);
-    if (host === undefined || !this.#connected().has(hostId)) {
-      return failure("host-unavailable", "The VM's host is not connected at the moment. Try again shortly.");
-    }
-    return success(host.url);
+    if (!this.schema.exists) return failure("host-unavailable", "No host has joined this region.");
+    return this.#hosts.url(hostId, this.settings);
   }
 
   async listHosts(): Promise<Result<readonly HostRow[]>> {
-    const connected = this.#connected();
-    return success(
-      this.#hosts().map((host) => ({
-        id: host.id,
-        url: host.url,
-        driver: host.driver,
-        version: host.version,
-        capacity: host.capacity,
-        vmCount: host.vm_count,
-        connected: connected.has(host.id),
-        lastSeenAt: Math.max(host.last_seen_at, connected.get(host.id) ?? 0),
-      })),
-    );
+    return success(this.schema.exists ? this.#hosts.list(this.settings) : []);
+  }
+
+  async drainHost(hostId: string, draining: boolean): Promise<Result<null>> {
+    if (!this.schema.exists || !this.#hosts.setDraining(hostId, draining)) {
+      return failure("route-not-found", "This region has no such host.");
+    }
+    this.#sockets.tellHost(hostId, { type: "drain", draining });
+    return success(null);
   }
 
   async deliverFloors(floors: readonly Floor[]): Promise<void> {
@@ -222,6 +200,8 @@ export class Region extends StoredObject implements RegionApi {
       this.#welcome(socket, message);
     } else if (message.type === "vm-state" && member?.role === "host") {
       await this.#passOn(member.id, message);
+    } else if (message.type === "host-load" && member?.role === "host") {
+      this.#hosts.noteLoad(member.id, message);
     } else if (message.type === "ssh-sessions" && member?.role === "forwarder") {
       this.#sessions.opened(member.id, message.opened);
       this.#sessions.closed(member.id, message.closed);
@@ -245,17 +225,7 @@ export class Region extends StoredObject implements RegionApi {
       this.#sockets.refuse(socket, "This service is enrolled as another one: it can only speak for itself.");
       return;
     }
-    if (hello.role === "host") {
-      this.sql.exec(
-        "INSERT OR REPLACE INTO hosts (id, url, driver, version, capacity, last_seen_at) VALUES (?, ?, ?, ?, ?, ?)",
-        hello.id,
-        hello.url.replace(/\/+$/, ""),
-        hello.driver,
-        hello.version,
-        hello.capacity,
-        now,
-      );
-    }
+    const draining = hello.role === "host" && this.#hosts.enter(hello).draining;
     this.#sockets.write(socket, { service, member: { role: hello.role, id: hello.id, joinedAt: now } });
     this.#sockets.replaceOlder(socket);
     if (hello.role === "forwarder") this.#sessions.forget(hello.id, new Set(this.#sockets.forwarders().keys()));
@@ -266,7 +236,15 @@ export class Region extends StoredObject implements RegionApi {
       .exec<{ kid: string }>("SELECT kid FROM voided_keys WHERE received_at >= ?", now - this.settings.KEY_VOID_KEEP_MS)
       .toArray()
       .map((row) => row.kid);
-    this.#sockets.send(socket, { type: "welcome", region: this.#name(), issuer: this.env.ISSUER, floors, number, voidedKeys });
+    this.#sockets.send(socket, {
+      type: "welcome",
+      region: this.#name(),
+      issuer: this.env.ISSUER,
+      floors,
+      number,
+      voidedKeys,
+      ...(draining ? { draining } : {}),
+    });
   }
 
   async #passOn(hostId: string, message: Extract<FeedUpstream, { type: "vm-state" }>): Promise<void> {
@@ -282,23 +260,8 @@ export class Region extends StoredObject implements RegionApi {
 
   #noteGone(socket: WebSocket): void {
     const { member } = this.#sockets.read(socket);
-    if (member?.role !== "host") return;
-    this.sql.exec("UPDATE hosts SET last_seen_at = MAX(last_seen_at, ?) WHERE id = ?", this.clock(), member.id);
-  }
-
-  /** Hosts with an open socket that was heard of lately, and when. */
-  #connected(): Map<string, number> {
-    const oldest = this.clock() - this.settings.HOST_SILENCE_MS;
-    return new Map([...this.#sockets.hosts()].filter(([, heardAt]) => heardAt >= oldest));
-  }
-
-  #hosts(): HostWithCount[] {
-    if (!this.schema.exists) return [];
-    return this.sql
-      .exec<HostWithCount>(
-        `SELECT hosts.*, (SELECT COUNT(*) FROM placements WHERE host_id = hosts.id) AS vm_count FROM hosts ORDER BY id`,
-      )
-      .toArray();
+    // One that was replaced is not gone.
+    if (member?.role === "host" && !this.#sockets.hosts().has(member.id)) this.#hosts.noteGone(member.id);
   }
 
   /** A host is the one it was enrolled as; a forwarder has an id for each of its processes, which no other service has now. */

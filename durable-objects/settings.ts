@@ -31,7 +31,7 @@ export const DEFAULT_SETTINGS = {
   /** How long a region keeps a floor for late joiners. At least the verifiers' own `floorKeepMs`. */
   FLOOR_KEEP_MS: 300_000,
   /** A host whose last heartbeat is older counts as gone, even if its socket looks open. */
-  HOST_SILENCE_MS: 15_000,
+  HOST_SILENCE_MS: 10_000,
   /** Longest wait for a host to create a machine, and to do anything else to one. */
   VM_CREATE_LIMIT_MS: 120_000,
   VM_CALL_LIMIT_MS: 60_000,

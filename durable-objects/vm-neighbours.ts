@@ -15,8 +15,10 @@ export class VmNeighbours {
   }
 
   /** Takes a place on a host of the region, or on the one named. */
-  async place(row: VmRow, hostId: string | null): Promise<Result<Host>> {
-    return ask(row, "place", async () => (await this.#region(row)).place(row.id, hostId));
+  async place(row: VmRow, onHost: string | null): Promise<Result<Host>> {
+    const { driver, spreadGroup } = row.spec.placement;
+    const wish = { onHost, accountId: row.accountId, driver, spreadGroup, resources: row.spec.resources };
+    return ask(row, "place", async () => (await this.#region(row)).place(row.id, wish));
   }
 
   /** Where a snapshot's disk is, for a VM of the account that is to begin with it. */
@@ -30,11 +32,11 @@ export class VmNeighbours {
     return released.ok;
   }
 
-  /** Where the host is reached now; hosts move when they restart. */
-  async hostUrl(row: VmRow): Promise<string> {
+  /** Where the host is reached now; hosts move when they restart. `host-down` when it is known to be. */
+  async hostUrl(row: VmRow): Promise<Result<string>> {
     const url = await ask(row, "hostUrl", async () => (await this.#region(row)).hostUrl(row.hostId));
-    // The host's feed may be down while the host itself answers: the last known URL is worth a try.
-    return url.ok ? url.value : row.hostUrl;
+    // Where the region does not know better, the last known URL is worth a try.
+    return url.ok || url.failure.kind === "host-down" ? url : success(row.hostUrl);
   }
 
   /** Takes a place under the account's quota, and the slug. */

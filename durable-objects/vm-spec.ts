@@ -25,6 +25,7 @@ export const PLAIN_VM: VmSpec = {
   files: [],
   resources: {},
   snapshotId: null,
+  placement: { region: null, driver: null, spreadGroup: null },
   registeredOn: null,
   firewall: [],
   slug: null,

@@ -9,6 +9,7 @@ import type { Env } from "./env.ts";
 import { isUnsettled } from "./host-client.ts";
 import { OperationQueue } from "./operation-queue.ts";
 import { Outbox } from "./outbox.ts";
+import { chooseRegion } from "./placement.ts";
 import { RestWatch } from "./rest-watch.ts";
 import { readRegions } from "./settings.ts";
 import { StoredObject } from "./stored-object.ts";
@@ -56,9 +57,9 @@ export class Vm extends StoredObject implements VmApi {
     if (!boot.ok) return boot;
     // Another call for this id may have come while the snapshot was asked.
     if (this.#store.read() !== null) return taken();
-    const region = boot.value?.region ?? readRegions(this.env.REGIONS)[0];
-    if (region === undefined) return failure("no-capacity", "This deployment has no region.");
-    this.#store.insert({ id: vmId, accountId, spec, region });
+    const region = chooseRegion(spec.placement.region, boot.value?.region ?? null, readRegions(this.env.REGIONS));
+    if (!region.ok) return region;
+    this.#store.insert({ id: vmId, accountId, spec, region: region.value });
     this.#setAlarm(this.settings.VM_RECOVERY_MS);
     return this.#queue.run("create", () => this.#create(boot.value?.hostId ?? null));
   }
@@ -86,7 +87,8 @@ export class Vm extends StoredObject implements VmApi {
     const { id: vmId, accountId, region, hostId, epoch } = row;
     const { ports } = row.traits;
     const hostUrl = await this.#neighbours.hostUrl(row);
-    return success({ vmId, accountId, region, hostId, hostUrl, ports, epoch, readAt });
+    if (!hostUrl.ok) return hostUrl;
+    return success({ vmId, accountId, region, hostId, hostUrl: hostUrl.value, ports, epoch, readAt });
   }
 
   async exposure(): Promise<Result<Exposure>> {
@@ -242,6 +244,9 @@ export class Vm extends StoredObject implements VmApi {
   }
 
   async #perform(command: Command): Promise<Result<VmRecord>> {
+    // Nothing is begun on a host that is down; a deletion is, since it need not be waited for.
+    const host = command === "delete" ? null : await this.#located(this.#store.must());
+    if (host?.ok === false) return host;
     const left = this.#store.must().intent;
     // A crash or a silent host may have left something half-way; it comes first.
     if (left !== null) await this.#recover();
@@ -261,7 +266,7 @@ export class Vm extends StoredObject implements VmApi {
     }
     const row = this.#store.change({ intent: command, attempts: 0 });
     this.#setAlarm(this.settings.VM_RECOVERY_MS);
-    const outcome = await this.#host.call(await this.#located(row), command);
+    const outcome = await this.#onHost(row, (located) => this.#host.call(located, command));
     if (outcome.ok) return success(await this.#settle(row, outcome.value));
     // The host refused, or nobody knows: either way ask it how the machine is before anything is said about it.
     this.#store.change({ intent: "check" });
@@ -280,7 +285,7 @@ export class Vm extends StoredObject implements VmApi {
       return failure("bad-request", `metadata: a VM has at most ${MAX_METADATA_ENTRIES} entries.`);
     }
     if (differsInIdleness(before.traits, traits)) {
-      const told = await this.#host.call({ ...(await this.#located(before)), traits }, "update");
+      const told = await this.#onHost(before, (located) => this.#host.call({ ...located, traits }, "update"));
       if (!told.ok) return told;
     }
     this.#store.change({ traits });
@@ -295,7 +300,7 @@ export class Vm extends StoredObject implements VmApi {
     if (row.state === "deleted") return notFound();
     const refused = refuseSizes(row.resources, wish, growOnly);
     if (refused !== null) return refused;
-    const outcome = await this.#host.resize(await this.#located(row), wish);
+    const outcome = await this.#onHost(row, (located) => this.#host.resize(located, wish));
     return outcome.ok ? success(await this.#settle(row, outcome.value)) : outcome;
   }
 
@@ -315,19 +320,20 @@ export class Vm extends StoredObject implements VmApi {
       return;
     }
     const located = await this.#located(row);
-    const outcome = await this.#host.call(located, "read");
+    if (!located.ok) return;
+    const outcome = await this.#host.call(located.value, "read");
     if (isUnsettled(outcome)) return;
     const { registeredOn } = row.spec;
     const state = outcome.ok ? outcome.value.state : "missing";
     const isThere = state === "running" || state === "starting" || (registeredOn !== null && state === "stopped");
     // Asking to create it again is idempotent, and answers only once its users are made.
-    if (isThere) await this.#finishCreate(located);
+    if (isThere) await this.#finishCreate(located.value);
     else await this.#undoCreate();
   }
 
   async #check(): Promise<void> {
-    const row = await this.#located(this.#store.must());
-    const outcome = await this.#host.call(row, "read");
+    const row = this.#store.must();
+    const outcome = await this.#onHost(row, (located) => this.#host.call(located, "read"));
     if (outcome.ok) await this.#settle(row, outcome.value);
     else if (outcome.failure.kind === "vm-not-found") await this.#settle(row, { state: "missing", at: row.observedAt });
     else if (!isUnsettled(outcome)) this.#store.change({ intent: null });
@@ -336,7 +342,9 @@ export class Vm extends StoredObject implements VmApi {
   /** Deletes on the host, gives the place back, and ends the intent; what fails is left to the alarm. */
   async #finishDelete(row: VmRow): Promise<Result<null>> {
     const outcome: HostOutcome =
-      row.hostId === "" ? success({ state: "missing", at: 0 }) : await this.#host.call(await this.#located(row), "delete");
+      row.hostId === ""
+        ? success({ state: "missing", at: 0 })
+        : await this.#onHost(row, (located) => this.#host.call(located, "delete"));
     const isGone = outcome.ok ? outcome.value.state === "missing" : outcome.failure.kind === "vm-not-found";
     if (isGone) {
       const observedAt = outcome.ok ? Math.max(outcome.value.at, row.observedAt) : row.observedAt;
@@ -383,9 +391,16 @@ export class Vm extends StoredObject implements VmApi {
   }
 
   /** The row with the URL at which the host is reached now. */
-  async #located(row: VmRow): Promise<VmRow> {
+  async #located(row: VmRow): Promise<Result<VmRow>> {
     const hostUrl = await this.#neighbours.hostUrl(row);
-    return hostUrl === row.hostUrl ? row : this.#store.change({ hostUrl });
+    if (!hostUrl.ok) return hostUrl;
+    return success(hostUrl.value === row.hostUrl ? row : this.#store.change({ hostUrl: hostUrl.value }));
+  }
+
+  /** Asks the host, unless it is known to be down. */
+  async #onHost(row: VmRow, ask: (located: VmRow) => Promise<HostOutcome>): Promise<HostOutcome> {
+    const located = await this.#located(row);
+    return located.ok ? ask(located.value) : located;
   }
 
   #rearm(): void {

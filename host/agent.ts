@@ -20,6 +20,7 @@ import { keepHostId } from "./host-id.ts";
 import { IdleWatch } from "./idle.ts";
 import { Jobs } from "./jobs.ts";
 import { PublishedKeys } from "./keys.ts";
+import { hostSize, LoadReporter, measureLoad } from "./load.ts";
 import { Machines } from "./machines.ts";
 import { startMetadataServer } from "./metadata.ts";
 import { RecordStore } from "./records.ts";
@@ -86,6 +87,7 @@ async function start(options: HostAgentOptions, closers: Closer[], closeAll: () 
   let membership: Membership | null = null;
   let live: LiveSessions | null = null;
   let closing = false;
+  let draining = false;
   const report = (vm: string, { state, at }: MachineStatus) => membership?.report({ type: "vm-state", vm, state, at });
 
   closers.push(() => membership?.close());
@@ -132,6 +134,7 @@ async function start(options: HostAgentOptions, closers: Closer[], closeAll: () 
     snapshots,
     idle,
     capacity: settings.POSTERN_HOST_CAPACITY,
+    isDraining: () => draining,
     ready: { timeoutMs: settings.POSTERN_WAKE_TIMEOUT_MS, pollMs: settings.POSTERN_WAKE_POLL_MS },
     sshPort: options.guestSshPort ?? 22,
     clock,
@@ -220,7 +223,16 @@ async function start(options: HostAgentOptions, closers: Closer[], closeAll: () 
     clearInterval(sweep);
   });
 
+  const countRunning = () => machines.all().filter((machine) => machine.status().state === "running").length;
+  const load = new LoadReporter(
+    () => measureLoad(settings.POSTERN_HOST_STATE, countRunning()),
+    (told) => membership?.report(told),
+    log,
+  );
+  const loadSweep = setInterval(() => void load.tell(false), settings.POSTERN_LOAD_SWEEP_MS);
+  closers.push(() => clearInterval(loadSweep));
   const reportAll = () => {
+    void load.tell(true);
     for (const machine of machines.all()) report(machine.vmId, machine.status());
   };
   const credential = await openCredential({
@@ -246,6 +258,8 @@ async function start(options: HostAgentOptions, closers: Closer[], closeAll: () 
       driver: driver.name,
       version: manifest.version,
       capacity: settings.POSTERN_HOST_CAPACITY,
+      ...hostSize(),
+      ...(driver.defaultResources.memory === undefined ? {} : { vmMemory: driver.defaultResources.memory }),
     },
     audience: () => hostAudience(id),
     clock,
@@ -253,6 +267,9 @@ async function start(options: HostAgentOptions, closers: Closer[], closeAll: () 
     onFloor: (floor) => live?.onFloor(floor),
     onKeysVoided: () => live?.recheckAll(),
     onWelcome: reportAll,
+    onDrain: (wanted) => {
+      draining = wanted;
+    },
     ...(signal === undefined ? {} : { signal }),
   });
   live = watchLiveSessions(settings, { credential, verifier: membership.verifier, clock, log });

@@ -23,9 +23,13 @@ export interface MachineParts {
   readonly ready: ReadyLimits;
   /** Port of the guests' sshd; 22 but in tests. */
   readonly sshPort: number;
+  /** Whether the host is being emptied: then what sleeps is not woken. */
+  readonly isDraining: () => boolean;
   /** Told of every change of state, in order; `at` strictly rises. */
   readonly onState: (vmId: string, status: MachineStatus) => void;
 }
+
+const DRAINING = "The VM's host is being emptied for maintenance and wakes no VM. Try again when that is over.";
 
 const STATE_OF_DRIVER = { running: "running", paused: "suspended", stopped: "stopped" } as const satisfies Record<
   DriverState,
@@ -150,6 +154,7 @@ export class ManagedMachine {
   async #wakeNow(): Promise<Result<Running>> {
     if (this.#running !== null) return success(this.#running.value);
     if (this.#state === "missing") return this.#gone();
+    if (this.#parts.isDraining()) return failure("host-draining", DRAINING);
     return this.#bringUp(() => this.#parts.driver.start(this.vmId));
   }
 

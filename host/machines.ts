@@ -27,6 +27,8 @@ export interface MachinesOptions {
   readonly clock: Clock;
   readonly randomBytes: RandomBytes;
   readonly log: Log;
+  /** Whether the host takes no new VMs and wakes none. */
+  readonly isDraining: () => boolean;
   /** Told of every state that the region should know. */
   readonly report: (vmId: string, status: MachineStatus) => void;
 }
@@ -40,13 +42,13 @@ export class Machines {
 
   constructor(options: MachinesOptions) {
     this.#options = options;
-    const { driver, clock, log, ready, sshPort } = options;
+    const { driver, clock, log, ready, sshPort, isDraining } = options;
     const onState = (vmId: string, status: MachineStatus) => {
       if (status.state === "running") options.idle.note(vmId);
       // A machine in the making is its creator's affair: it is announced once its accounts are there too.
       if (!this.#creating.has(vmId)) options.report(vmId, status);
     };
-    this.#parts = { driver, clock, log, ready, sshPort, onState };
+    this.#parts = { driver, clock, log, ready, sshPort, isDraining, onState };
   }
 
   /** Takes up the VMs of an earlier run, and undoes those that were only half made. */

@@ -62,6 +62,8 @@ export const hostEnvironment = z.object({
   POSTERN_WAKE_POLL_MS: wholeNumber(20, 1),
   /** Between two looks for VMs that have been idle for as long as they may. */
   POSTERN_IDLE_SWEEP_MS: wholeNumber(10_000, 1),
+  /** Between two looks at what the machine has left, for placement. */
+  POSTERN_LOAD_SWEEP_MS: wholeNumber(5_000, 1),
   /** Bytes through one tunnel between two looks that count as use of a VM that names no number: more than keepalives. */
   POSTERN_IDLE_TUNNEL_BYTES: wholeNumber(4_096, 1),
   /** How long a key of a forwarder is admitted by the guest. */

@@ -40,6 +40,11 @@ const hello = z.discriminatedUnion("role", [
     version: z.string().max(32),
     /** Most VMs this host takes. */
     capacity: z.int().positive(),
+    /** What the machine has: processors, and memory in MiB. */
+    cpus: z.int().positive().optional(),
+    memory: z.int().positive().optional(),
+    /** Memory of a VM for which none was chosen, in MiB. */
+    vmMemory: z.int().positive().optional(),
   }),
   z.object({
     type: z.literal("hello"),
@@ -72,6 +77,13 @@ export const feedUpstream = z.discriminatedUnion("type", [
   hello,
   /** A VM changed its state on the host; `at` in milliseconds orders messages about one VM. */
   z.object({ type: z.literal("vm-state"), vm: z.string().refine(isVmId), state: z.enum(MACHINE_STATES), at: z.number() }),
+  /** What a host has left, in MiB, and how many VMs run. Told when it has changed by much. */
+  z.object({
+    type: z.literal("host-load"),
+    freeMemory: z.int().nonnegative(),
+    freeDisk: z.int().nonnegative(),
+    running: z.int().nonnegative(),
+  }),
   /** Changes of a forwarder's connections. After every welcome it tells all of them: the region forgets them at the hello. */
   z.object({ type: z.literal("ssh-sessions"), opened: z.array(sshSession).max(32), closed: z.array(z.string()).max(32) }),
 ]);
@@ -90,7 +102,11 @@ export const feedDownstream = z.discriminatedUnion("type", [
     /** Number of the last floor that was sent to anybody; absent from a region that does not count. */
     number: z.int().nonnegative().optional(),
     voidedKeys: keyIds.default([]),
+    /** To a host: it takes no new VMs and wakes none. */
+    draining: z.boolean().optional(),
   }),
+  /** To a host: the same, from now on. */
+  z.object({ type: z.literal("drain"), draining: z.boolean() }),
   /** `number`: which one it is, counted by the region. */
   z.object({ type: z.literal("floor"), floor, number: z.int().positive().optional() }),
   /** `number`: counted with the floors. */

@@ -54,6 +54,8 @@ export interface MembershipOptions {
   readonly onKeysVoided?: () => void;
   /** Called after every welcome, the first one included: the moment to report state that the region may have missed. */
   readonly onWelcome?: () => void;
+  /** Called with every welcome and whenever the operator decides: whether this host takes no new VMs and wakes none. */
+  readonly onDrain?: (draining: boolean) => void;
   /** Called when an account wants one of this forwarder's connections closed. */
   readonly onCloseSession?: (id: string) => void;
   /** Aborting gives up joining. Once joined it has no effect: see `Membership.close`. */
@@ -226,6 +228,9 @@ class FeedSocket {
         this.#voidKeys(message.kids);
         if (message.number !== undefined) this.#numbers.arrived(message.number);
         return;
+      case "drain":
+        this.#options.onDrain?.(message.draining);
+        return;
       case "close-ssh-session":
         this.#options.onCloseSession?.(message.id);
         return;
@@ -258,6 +263,7 @@ class FeedSocket {
     this.#welcomed = true;
     if (this.#awaitWelcome !== null) clearTimeout(this.#awaitWelcome);
     log.info("joined region", { region: message.region, floors: message.floors.length });
+    this.#options.onDrain?.(message.draining ?? false);
     onWelcome?.();
     if (first) {
       this.#joined({

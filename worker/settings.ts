@@ -27,6 +27,8 @@ const edgeSettings = z.object({
   EXEC_MAX_TIMEOUT_MS: positive(300_000),
   /** How long a host may take to begin its answer, in milliseconds. Longer than any exec may run. */
   HOST_TIMEOUT_MS: positive(330_000),
+  /** Between two looks whether a host that has not begun its answer is known to be down, in milliseconds. */
+  HOST_DOWN_CHECK_MS: positive(5_000),
   /** How long a file may take to stream to a host, in milliseconds. */
   UPLOAD_TIMEOUT_MS: positive(3_600_000),
   /** Oldest verdict and placement, in milliseconds, that a request is forwarded with; verifiers keep floors for longer. */

@@ -187,7 +187,7 @@ describe("a heartbeat", () => {
     const region = await localRegion();
     await setClock(region, Date.now() + DEFAULT_SETTINGS.HOST_SILENCE_MS + 60_000);
     expect(must(await region.listHosts())[0]).toMatchObject({ id: host.id, connected: false });
-    expect(refusal(await region.hostUrl(host.id))).toBe("host-unavailable");
+    expect(refusal(await region.hostUrl(host.id))).toBe("host-down");
     expect(refusal(await region.place(freshVmId()))).toBe("no-capacity");
   });
 });

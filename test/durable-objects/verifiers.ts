@@ -59,14 +59,21 @@ export const hostHello = (id: string, url = "http://127.0.0.1:1", capacity = 10,
   capacity,
 });
 
+/** What a host says of its machine, in MiB. */
+interface HostSize {
+  readonly cpus?: number;
+  readonly memory?: number;
+  readonly vmMemory?: number;
+}
+
 /** Joins as a host, enrolled anew unless `serviceId` is given, and takes the welcome. */
 export async function joinHost(
-  options: { serviceId?: string; id?: string; url?: string; capacity?: number; driver?: string } = {},
+  options: { serviceId?: string; id?: string; url?: string; capacity?: number; driver?: string; size?: HostSize } = {},
 ) {
   const id = options.id ?? freshName();
   const serviceId = options.serviceId ?? (await newService({ kind: "host", hostId: id })).serviceId;
   const feed = await openFeed(serviceId);
-  feed.send(hostHello(id, options.url, options.capacity, options.driver));
+  feed.send({ ...hostHello(id, options.url, options.capacity, options.driver), ...options.size });
   const welcome = await feed.next();
   return { id, serviceId, feed, welcome };
 }

@@ -69,11 +69,13 @@ describe("wake", () => {
   let sshd: Server;
   let driver: SteppedDriver;
   let states: MachineStatus[];
+  let draining: boolean;
   beforeEach(async () => {
     sshd = createServer((socket) => socket.end("SSH-2.0-test\r\n"));
     await new Promise<void>((resolve) => sshd.listen(0, "127.0.0.1", resolve));
     driver = new SteppedDriver();
     states = [];
+    draining = false;
   });
   afterEach(() => new Promise((resolve) => sshd.close(resolve)));
 
@@ -84,6 +86,7 @@ describe("wake", () => {
       log: createLog(() => undefined),
       ready: { timeoutMs, pollMs: 1 },
       sshPort: (sshd.address() as AddressInfo).port,
+      isDraining: () => draining,
       onState: (_vm, status) => states.push(status),
     });
   const gate = () => {
@@ -125,6 +128,17 @@ describe("wake", () => {
     driver.failure = null;
     expect(outcome(await vm.wake())).toBe("running");
     expect(driver.calls).toEqual(["start", "start"]);
+  });
+
+  test("is refused by a host that is being emptied, which lets what runs go on until it sleeps", async () => {
+    const vm = machine();
+    await vm.wake();
+    draining = true;
+    expect(outcome(await vm.wake())).toBe("running");
+    await vm.suspend();
+    expect([outcome(await vm.wake()), vm.status().state]).toEqual(["host-draining", "suspended"]);
+    draining = false;
+    expect(outcome(await vm.wake())).toBe("running");
   });
 
   test("says so when the sshd does not answer in time", async () => {

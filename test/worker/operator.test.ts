@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import { enrolService } from "./support/services.ts";
-import { call, must, newAccount, newIdentity, OPERATOR_KEY, openWorld, type World } from "./support/world.ts";
+import { call, must, newAccount, newIdentity, newVm, OPERATOR_KEY, openWorld, type World } from "./support/world.ts";
 
 const ROUTES = [
   ["POST", "/operator/v1/accounts"],
@@ -16,6 +16,8 @@ const ROUTES = [
   ["GET", "/operator/v1/regions/local/services"],
   ["DELETE", "/operator/v1/regions/local/services/x"],
   ["GET", "/operator/v1/regions/local/hosts"],
+  ["PATCH", "/operator/v1/regions/local/hosts/aaaaaaaaaaaaaaaa"],
+  ["GET", "/operator/v1/metrics"],
   ["POST", "/operator/v1/signing-keys/rotate"],
 ] as const;
 
@@ -123,6 +125,27 @@ it.each(["an API key", "an access token", "the operator's key", "an assertion", 
 it("the operator sees a region's hosts", async () => {
   const { hosts } = await must<{ hosts: object[] }>("/operator/v1/regions/local/hosts", { key: OPERATOR_KEY });
   expect(hosts).toContainEqual(expect.objectContaining({ id: world.host.id, url: world.host.url, connected: true }));
+});
+
+it("the operator drains a host, which then takes no new VM, and lets it take them again", async () => {
+  const path = `/operator/v1/regions/local/hosts/${world.host.id}`;
+  const drain = (draining: unknown) => call(path, { method: "PATCH", key: OPERATOR_KEY, body: { draining } });
+  expect((await drain("yes")).status).toBe(400);
+  expect((await drain(true)).status).toBe(200);
+  const refused = await call("/v1/vms", { method: "POST", key: world.account.key, body: {} });
+  expect([refused.status, await refused.json()]).toMatchObject([503, { code: "UNAVAILABLE" }]);
+  expect((await drain(false)).status).toBe(200);
+  await newVm(world.account);
+});
+
+it("the operator reads what regions know of their hosts as Prometheus does", async () => {
+  const response = await call("/operator/v1/metrics", { key: OPERATOR_KEY });
+  expect(response.headers.get("content-type")).toContain("text/plain; version=0.0.4");
+  const text = await response.text();
+  expect(text).toContain(`postern_host_connected{region="local",host="${world.host.id}"} 1\n`);
+  expect(text).toContain(`postern_host_capacity{region="local",host="${world.host.id}"} 1000\n`);
+  for (const line of text.trimEnd().split("\n"))
+    expect(line).toMatch(/^(# (HELP|TYPE) \w+ .+|\w+\{region="\w+",host="\w+"\} \d+)$/);
 });
 
 it.each([

@@ -40,6 +40,7 @@ describe("a new VM", () => {
       displayName: "First",
       resources: { cpu: 0, memory: 0, storage: 0 },
       snapshotId: null,
+      placement: { region: "local" },
       ports: [],
       idleTimeoutSeconds: null,
       autoDeleteSeconds: 60,

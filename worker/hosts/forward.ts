@@ -7,6 +7,7 @@ import { type Authority, locate, ofAccount } from "../services/authorise.ts";
 import { edgeTicket, forgetTicket } from "../services/edge-tickets.ts";
 import { placementOf, tenancyOf } from "../services/known.ts";
 import { readAtOf, type TicketBasis } from "../services/ticket-basis.ts";
+import { unlessDown } from "./down-watch.ts";
 import { fetchHost, type HostCall, isStreamed } from "./fetch-host.ts";
 
 const NOT_ACCEPTED = failure("host-unavailable", "The machine that runs this VM is not up to date. Try again in a moment.");
@@ -134,7 +135,7 @@ async function send(edge: Edge, basis: TicketBasis, journey: Journey): Promise<A
   if (!ticket.ok) return { basis, result: ticket, isReused: false };
   const startedAt = edge.timing.now();
   edge.timing.forwarded();
-  const result = await journey.go(basis.placement, ticket.value.text);
+  const result = await unlessDown(edge, basis.verdict, journey.go(basis.placement, ticket.value.text));
   edge.timing.add("host", startedAt);
   return { basis, result, isReused: ticket.value.isReused };
 }

@@ -7,6 +7,8 @@ export type Dialect = "v1" | "v5";
 const SOON: ReadonlySet<FailureKind> = new Set([
   "authority-unavailable",
   "host-unavailable",
+  "host-down",
+  "host-draining",
   "stale-authority",
   "no-capacity",
   "vm-busy",

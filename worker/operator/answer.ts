@@ -15,7 +15,8 @@ export async function answer(c: EdgeContext, handle: (edge: Edge) => Promise<Res
   const { edge } = c.var;
   const operator = await limitFailures(edge, edge.clientAddress, await authenticateOperator(edge, c.req.raw.headers));
   const result = operator.ok ? await handle(edge) : operator;
-  return result.ok ? jsonAnswer(result.value) : failureAnswer(result.failure, "v5", edge.settings);
+  if (!result.ok) return failureAnswer(result.failure, "v5", edge.settings);
+  return result.value instanceof Response ? result.value : jsonAnswer(result.value);
 }
 
 /** Reads the optional name of a key that is made. */

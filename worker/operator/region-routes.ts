@@ -8,6 +8,7 @@ import { check, readJson } from "../http/input.ts";
 import {
   createJoinToken,
   createServiceKey,
+  drainHost,
   listHosts,
   listServices,
   revokeJoinToken,
@@ -15,6 +16,9 @@ import {
   revokeServiceKey,
 } from "../services/operator.ts";
 import { answer, done, withName } from "./answer.ts";
+import { regionMetrics } from "./metrics.ts";
+
+const PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8";
 
 const name = z.string().max(128).nullish();
 const joinTokenBody = z.discriminatedUnion("kind", [
@@ -29,6 +33,8 @@ const joinTokenBody = z.discriminatedUnion("kind", [
   }),
   z.object({ kind: z.literal("forwarder"), lifeSeconds: z.int().positive().optional(), name }),
 ]);
+
+const hostBody = z.strictObject({ draining: z.boolean() });
 
 /** A region's hosts and forwarders, and what they enrol with. */
 export function mountRegionRoutes(routes: Hono<EdgeHono>): void {
@@ -68,6 +74,19 @@ export function mountRegionRoutes(routes: Hono<EdgeHono>): void {
     answer(c, async (edge) => {
       const hosts = await listHosts(edge, c.req.param("region"));
       return hosts.ok ? success({ hosts: hosts.value }) : hosts;
+    }),
+  );
+  routes.get("/metrics", (c) =>
+    answer(c, async (edge) => {
+      const text = await regionMetrics(edge);
+      return text.ok ? success(new Response(text.value, { headers: { "content-type": PROMETHEUS_TEXT } })) : text;
+    }),
+  );
+  routes.patch("/regions/:region/hosts/:hostId", (c) =>
+    answer(c, async (edge) => {
+      const body = await readJson(c.req.raw, requestLimits(edge.settings), hostBody);
+      if (!body.ok) return body;
+      return done(drainHost(edge, c.req.param("region"), c.req.param("hostId"), body.value.draining));
     }),
   );
 }

@@ -96,6 +96,11 @@ export async function listHosts(edge: Edge, region: string): Promise<Result<read
   return withRegion(edge, region, (object) => ask(async () => (await object()).listHosts()));
 }
 
+/** Has a host take no new VMs and wake none, or take them again. */
+export async function drainHost(edge: Edge, region: string, hostId: string, draining: boolean): Promise<Result<null>> {
+  return withRegion(edge, region, (object) => tell(async () => (await object()).drainHost(hostId, draining)));
+}
+
 /** Publishes a new ticket key, which signs once every verifier has had time to learn it. */
 export async function rotateSigningKeys(edge: Edge): Promise<Result<{ kid: string; signsFrom: number }>> {
   return tell(async () => success(await signingKeysObject(edge.env).rotate()));

@@ -1,4 +1,5 @@
 import type { ListedVm, Page, VmCounts, VmFilter, VmRecord, VmSpec } from "../../durable-objects/contract.ts";
+import { readRegions } from "../../durable-objects/settings.ts";
 import { failure, type Result, success } from "../../protocol/failures.ts";
 import { isVmId, newVmId } from "../../protocol/ids.ts";
 import type { Edge } from "../edge.ts";
@@ -46,6 +47,11 @@ async function create(edge: Edge, accountId: string, vmId: string, spec: VmSpec)
 
 /** Refuses what no host is asked for. */
 function checkSpec(edge: Edge, spec: VmSpec): Result<null> {
+  const { region } = spec.placement;
+  const regions = readRegions(edge.env.REGIONS);
+  if (region !== null && !regions.includes(region)) {
+    return failure("vm-create-bad-request", `placement.region: there is no such region. There are: ${regions.join(", ")}.`);
+  }
   const repeated = firstRepeated(spec.users.map((user) => user.name));
   if (repeated !== null) return failure("linux-user-duplicate", `The Linux user ${repeated} is listed twice.`);
   const repeatedGroup = firstRepeated(spec.groups.map((group) => group.name));

@@ -63,7 +63,13 @@ export const createVmBody = z
     ...unhonoured,
     vpcs: none,
     networks: none,
-    placement: z.null(NOT_OFFERED).optional(),
+    placement: z
+      .strictObject({
+        region: z.string().max(64).nullish(),
+        driver: z.string().max(32).nullish(),
+        spreadGroup: z.string().min(1).max(63).nullish(),
+      })
+      .nullish(),
     tls: z.strictObject({ rules: z.array(z.unknown()).max(0, NOT_OFFERED) }).nullish(),
   })
   .refine(({ reassignSlug, slug: wanted }) => !reassignSlug || typeof wanted === "string", {
@@ -83,6 +89,11 @@ export function toSpec(edge: Edge, body: z.output<typeof createVmBody>): VmSpec 
     groups: body.groups,
     snapshotId: body.snapshotId ?? null,
     ports: body.ports,
+    placement: {
+      region: body.placement?.region ?? null,
+      driver: body.placement?.driver ?? null,
+      spreadGroup: body.placement?.spreadGroup ?? null,
+    },
     firewall: newRules(edge, body.firewall),
     slug: toWish(body.slug ?? "", body.reassignSlug),
   };
