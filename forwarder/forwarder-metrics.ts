@@ -1,4 +1,5 @@
-import { Metrics } from "./metrics.ts";
+import { Metrics } from "../service/metrics.ts";
+import { observeProcess } from "../service/process-metrics.ts";
 
 /** What a forwarder counts. Labels are fixed words: outcomes, reasons, directions. */
 export class ForwarderMetrics {
@@ -20,11 +21,6 @@ export class ForwarderMetrics {
     this.registry.observe("postern_ssh_sessions", "Logged-in connections held now.", live.sessions);
     this.registry.observe("postern_ssh_bytes_up_total", "Bytes copied to VMs.", () => this.bytesUp, "counter");
     this.registry.observe("postern_ssh_bytes_down_total", "Bytes copied to clients.", () => this.bytesDown, "counter");
-    this.registry.observe("process_resident_memory_bytes", "Resident memory.", () => process.memoryUsage.rss());
-    const cpuSeconds = () => {
-      const { user, system } = process.cpuUsage();
-      return (user + system) / 1e6;
-    };
-    this.registry.observe("process_cpu_seconds_total", "CPU time used, user and system.", cpuSeconds, "counter");
+    observeProcess(this.registry);
   }
 }

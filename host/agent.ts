@@ -9,6 +9,7 @@ import { openCredential } from "../service/credential.ts";
 import type { LiveSessions } from "../service/live-sessions.ts";
 import type { Log } from "../service/log.ts";
 import { joinRegion, type Membership } from "../service/membership.ts";
+import { serveMetrics } from "../service/metrics-server.ts";
 import { Accounts } from "./accounts.ts";
 import type { Driver, Progress } from "./driver.ts";
 import { Exec } from "./exec.ts";
@@ -17,6 +18,7 @@ import { Gate } from "./gate.ts";
 import { GuestHttp } from "./guest-http/guest-http.ts";
 import { GuestSsh } from "./guest-ssh.ts";
 import { keepHostId } from "./host-id.ts";
+import { HostMetrics } from "./host-metrics.ts";
 import { IdleWatch } from "./idle.ts";
 import { Jobs } from "./jobs.ts";
 import { PublishedKeys } from "./keys.ts";
@@ -126,6 +128,12 @@ async function start(options: HostAgentOptions, closers: Closer[], closeAll: () 
   });
   const idle = new IdleWatch(clock, { tunnelBytes: settings.POSTERN_IDLE_TUNNEL_BYTES });
   const snapshots = new Snapshots({ stateDir: settings.POSTERN_HOST_STATE, driver, clock, log });
+  const metrics = new HostMetrics({
+    states: () => machines.all().map((machine) => machine.status().state),
+    visits: () => guestHttp.open,
+    isFeedFresh: () => membership?.verifier.isFeedFresh() ?? false,
+    isDraining: () => draining,
+  });
   const machines = new Machines({
     driver,
     store: new RecordStore(settings.POSTERN_HOST_STATE),
@@ -142,6 +150,7 @@ async function start(options: HostAgentOptions, closers: Closer[], closeAll: () 
     log,
     report: (vm, status) => {
       report(vm, status);
+      metrics.states({ state: status.state });
       terminals.machineChanged(vm, status.state);
     },
   });
@@ -176,7 +185,12 @@ async function start(options: HostAgentOptions, closers: Closer[], closeAll: () 
   const upgrades = createUpgrades(settings, { gate, machines, terminals, live: () => live, log });
   const jobs = new Jobs(settings.POSTERN_HOST_STATE, jobLimits(settings), clock, log);
   closers.push(() => jobs.close());
+  if (settings.POSTERN_HOST_METRICS_LISTEN !== undefined) {
+    const served = await serveMetrics(listenAddress(settings.POSTERN_HOST_METRICS_LISTEN), metrics.registry);
+    closers.push(() => served.close());
+  }
   const app = createHostApp({
+    metrics,
     gate,
     machines,
     exec,

@@ -8,6 +8,7 @@ import { failureAnswer } from "./answers.ts";
 import type { Exec } from "./exec.ts";
 import { type FileParts, mountFiles } from "./file-routes.ts";
 import type { Gate } from "./gate.ts";
+import type { HostMetrics } from "./host-metrics.ts";
 import type { IdleWatch } from "./idle.ts";
 import { type JobParts, mountJobs } from "./job-routes.ts";
 import { type MachineParts, mountMachineChanges } from "./machine-routes.ts";
@@ -22,6 +23,7 @@ export interface HostParts extends FileParts, JobParts, MachineParts, ServicePar
   readonly machines: Machines;
   readonly exec: Exec;
   readonly idle: IdleWatch;
+  readonly metrics: HostMetrics;
   /** Largest JSON body, in bytes. */
   readonly jsonBytes: number;
   readonly log: Log;
@@ -49,6 +51,7 @@ export function createHostApp(parts: HostParts): Hono<HostEnv> {
       if (!incoming.complete) context.header("connection", "close");
     }
     const ms = Math.round(performance.now() - before);
+    parts.metrics.requests({ status: String(context.res.status) });
     context.get("log").info("request", { method: context.req.method, path: context.req.path, status: context.res.status, ms });
   });
 

@@ -52,6 +52,11 @@ export const hostEnvironment = z.object({
     .default("127.0.0.1:0"),
   /** Base URL at which edge and forwarders reach this host. Default: the listening address. */
   POSTERN_HOST_PUBLIC_URL: baseUrl.optional(),
+  /** `address:port` of Prometheus metrics at `/metrics`; off without it. Keep it private: it asks nobody who they are. */
+  POSTERN_HOST_METRICS_LISTEN: z
+    .string()
+    .regex(/^(\[[0-9a-fA-F:]+\]|[^:]+):\d{1,5}$/, "address:port")
+    .optional(),
   /** Most VMs, sleeping ones included. */
   POSTERN_HOST_CAPACITY: wholeNumber(50, 1),
   /** TCP port of the metadata server on the guests' network; 0 takes a free one. */
