@@ -81,6 +81,8 @@ const edgeSettings = z.object({
   BODY_IDLE_TIMEOUT_MS: positive(20_000),
   /** How long a body that is read whole may take to arrive, in milliseconds. */
   JSON_BODY_TIMEOUT_MS: positive(120_000),
+  /** 1: a line in the log for each request, with its trace id. */
+  LOG_REQUESTS: zeroOrMore(0),
   /** How long an isolate gathers audit events of data-plane requests before it writes them, in milliseconds. */
   AUDIT_FLUSH_MS: positive(1_000),
   /** Audit events that an isolate gathers at most; then it writes them at once. */

@@ -78,6 +78,18 @@ describe("an answer is JSON with a known code and a trace id", () => {
   });
 });
 
+it("a request is logged where that is wanted, with its trace id and without its query", async () => {
+  const log = vi.spyOn(console, "log").mockImplementation(() => undefined);
+  const response = await createApp().request(`${ORIGIN}/healthz?ticket=secret`, {}, { ...bindings, LOG_REQUESTS: "1" });
+  const lines = log.mock.calls.map(([line]) => JSON.parse(String(line)) as object);
+  log.mockRestore();
+  const traceId = response.headers.get("x-freestyle-trace-id");
+  expect(lines).toContainEqual(
+    expect.objectContaining({ event: "request", traceId, method: "GET", path: "/healthz", status: 200 }),
+  );
+  expect(JSON.stringify(lines)).not.toContain("secret");
+});
+
 describe("an object that cannot be reached is 503, never 401", () => {
   it.each([{ retryable: true }, { overloaded: true, retryable: true }, { durableObjectReset: true, remote: true }, {}])(
     "%j",

@@ -1,8 +1,9 @@
 import type { MiddlewareHandler } from "hono";
 import { platformRandomBytes, toHex } from "../../protocol/bytes.ts";
 import { BACKGROUND_AFTER_HEADER, IDEMPOTENCY_KEY_HEADER, TRACE_HEADER } from "../../protocol/headers.ts";
-import type { EdgeEnv, EdgeHono } from "../edge.ts";
+import type { EdgeContext, EdgeEnv, EdgeHono } from "../edge.ts";
 import { clientAddressOf } from "../limits/client-address.ts";
+import { logEvent } from "../log.ts";
 import { readSettings, type Settings } from "../settings.ts";
 import { ServerTiming } from "./server-timing.ts";
 
@@ -25,7 +26,9 @@ export const begin: MiddlewareHandler<EdgeHono> = async (c, next) => {
     callerLeft: c.req.raw.signal,
     waitUntil: (work) => c.executionCtx.waitUntil(work),
   });
+  const startedAt = Date.now();
   await next();
+  if (c.var.edge.settings.LOG_REQUESTS > 0) logRequest(c, Date.now() - startedAt);
   // The answer to an upgrade carries a socket and cannot be changed.
   if (c.res.status === 101) return;
   c.res.headers.set(TRACE_HEADER, traceId);
@@ -34,6 +37,13 @@ export const begin: MiddlewareHandler<EdgeHono> = async (c, next) => {
   // Answers are one caller's own, and caches know only some of the headers that say who that is.
   if (!c.var.isGuestAnswer && !c.res.headers.has("cache-control")) c.res.headers.set("cache-control", "no-store");
 };
+
+/** Of the URL only the path, and not that either where it is a guest's: queries carry tickets and links. */
+function logRequest(c: EdgeContext, ms: number): void {
+  const { hostname, pathname } = new URL(c.req.url);
+  const path = c.var.isGuestAnswer ? null : pathname;
+  logEvent("request", { traceId: c.var.edge.traceId, method: c.req.method, host: hostname, path, status: c.res.status, ms });
+}
 
 function settingsOf(env: EdgeEnv): Settings {
   if (known?.env !== env) known = { env, settings: readSettings(env) };
