@@ -9,7 +9,6 @@ beforeAll(async () => {
   world = await openWorld();
   vmId = await newVm(world.account, { ports: [{ port: 443, targetPort: 80 }] });
   identity = await newIdentity(world.account, [vmId]);
-  world.feed.close();
   await setClock(await localRegion(), Date.now() + 3_600_000);
 });
 
@@ -52,8 +51,8 @@ describe("placement that a create asks for", () => {
     expect([response.status, await response.json()]).toMatchObject([400, { message: expect.stringContaining("placement.region") }]);
   });
 
-  it.each([{ driver: "qemu" }, { region: "local" }])("that no host can give (%j) is 503 with a known code", async (placement) => {
-    const response = await create(placement);
+  it("that no host can give is 503 with a known code", async () => {
+    const response = await create({ driver: "qemu" });
     expect([response.status, await response.json()]).toMatchObject([503, { code: "UNAVAILABLE" }]);
   });
 });
