@@ -8,6 +8,8 @@ import { edgeHitRate } from "./edge-hit-rate.ts";
 import { edgeLatency } from "./edge-latency.ts";
 import type { Benchmark, Figure } from "./figure.ts";
 import { growth } from "./growth.ts";
+import { hostContainerCreate, hostContainerWake, hostWake500 } from "./host-container.ts";
+import { hostHttpRatio } from "./host-http.ts";
 import { hostQemuAsleep, hostQemuCreate, hostQemuWake } from "./host-qemu.ts";
 import { identityChecks } from "./identity-checks.ts";
 import { peerNginxPg } from "./peer-nginx-pg.ts";
@@ -38,6 +40,10 @@ const BENCHMARKS: readonly Benchmark[] = [
   sshEcho,
   sshIdle,
   sshHostile,
+  hostHttpRatio,
+  hostContainerCreate,
+  hostContainerWake,
+  hostWake500,
   hostQemuCreate,
   hostQemuWake,
   hostQemuAsleep,

@@ -1,7 +1,7 @@
 import type { SdkVm } from "./sdk.ts";
 
 /** Listens on port 3000 with nothing but sockets: the guest image has no more of Python. Threads, so that streams do not block. */
-const SERVER = `
+export const GUEST_WEB = `
 import base64, hashlib, os, socket, struct, threading
 
 GZIP = base64.b64decode("H4sIAAAAAAACA6vKLChITQEAV2jC4gYAAAA=")
@@ -50,6 +50,14 @@ def serve(s):
         out, extra = GZIP, b"Content-Encoding: gzip\\r\\n"
     elif path == b"/count":
         out = str(body(s, rest, headers)).encode()
+    elif path.startswith(b"/zeros/"):
+        n = int(path[7:])
+        s.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: " + path[7:] + b"\\r\\nConnection: close\\r\\n\\r\\n")
+        zeros = bytes(1 << 20)
+        while n > 0:
+            s.sendall(zeros[:n])
+            n -= len(zeros)
+        return
     elif path == b"/head":
         out = head
     else:
@@ -71,6 +79,6 @@ while True:
 
 /** Starts a web server in a guest, on port 3000. It answers its process id, and what its other paths say. */
 export async function startGuestWeb(vm: SdkVm): Promise<void> {
-  await vm.fs.writeTextFile("/srv/web.py", SERVER);
+  await vm.fs.writeTextFile("/srv/web.py", GUEST_WEB);
   await vm.exec("setsid -f python3 /srv/web.py >/srv/web.log 2>&1 </dev/null");
 }
