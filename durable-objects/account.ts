@@ -8,16 +8,11 @@ import type {
   AccountApi,
   AccountStanding,
   IdentityRow,
-  ListedVm,
   Page,
-  SlugWish,
   SnapshotCounts,
   SnapshotFilter,
   SnapshotRecord,
-  Tenancy,
   TokenRow,
-  VmCounts,
-  VmRecord,
 } from "./contract.ts";
 import { Counts } from "./counts.ts";
 import { type Claimed, type CreationClaim, Creations } from "./creations.ts";
@@ -26,6 +21,7 @@ import { Outbox } from "./outbox.ts";
 import { Slugs } from "./slugs.ts";
 import { SnapshotIndex } from "./snapshot-index.ts";
 import { StoredObject } from "./stored-object.ts";
+import type { ListedVm, SlugWish, Tenancy, VmCounts, VmRecord } from "./vm-contract.ts";
 import { VmIndex, type VmListQuery } from "./vm-index.ts";
 
 type AccountRow = { id: string; epoch: number; tenancy_epoch: number; suspended_at: number | null };

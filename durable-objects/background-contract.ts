@@ -1,6 +1,7 @@
 import type { Result } from "../protocol/failures.ts";
 import type { Subject } from "../protocol/subjects.ts";
-import type { SnapshotRecord, SnapshotWish, VmRecord, VmSpec } from "./contract.ts";
+import type { SnapshotRecord, SnapshotWish } from "./contract.ts";
+import type { VmRecord, VmSpec } from "./vm-contract.ts";
 
 /** A request that goes on in the background: whose it is and where its result will be. */
 export interface BackgroundRecord {

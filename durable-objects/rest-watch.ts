@@ -1,5 +1,5 @@
-import type { VmState } from "./contract.ts";
 import { settlesWithin } from "./time-limit.ts";
+import type { VmState } from "./vm-contract.ts";
 import { isResting } from "./vm-lifecycle.ts";
 
 /** Callers that wait for a VM to come to rest. In memory only: whoever waits asks again after a crash. */

@@ -1,5 +1,5 @@
 import { failure, type Result, success } from "../protocol/failures.ts";
-import type { SlugWish } from "./contract.ts";
+import type { SlugWish } from "./vm-contract.ts";
 
 /** The slugs of an account's VMs: one VM a slug, one slug a VM. The only place that knows them. */
 export const SLUGS_TABLE = "CREATE TABLE slugs (slug TEXT PRIMARY KEY, vm_id TEXT NOT NULL UNIQUE) WITHOUT ROWID;";

@@ -1,4 +1,4 @@
-import type { VmFilter } from "./contract.ts";
+import type { VmFilter } from "./vm-contract.ts";
 
 /** A condition on the account's index of VMs, joined with its slugs. */
 export interface FilterClause {

@@ -1,5 +1,6 @@
-import type { ListedVm, Page, VmCounts, VmFilter, VmRecord, VmState } from "./contract.ts";
+import type { Page } from "./contract.ts";
 import { Counts } from "./counts.ts";
+import type { ListedVm, VmCounts, VmFilter, VmRecord, VmState } from "./vm-contract.ts";
 import { filterClause } from "./vm-filter.ts";
 import { PLAIN_VM, traitsOf } from "./vm-spec.ts";
 

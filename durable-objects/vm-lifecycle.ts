@@ -1,7 +1,7 @@
 import { type Failure, failure } from "../protocol/failures.ts";
 import type { MachineState } from "../protocol/feed.ts";
 import { VM_NOT_FOUND_MESSAGE } from "../protocol/messages.ts";
-import type { VmState } from "./contract.ts";
+import type { VmState } from "./vm-contract.ts";
 
 /** What an owner may ask of a VM that exists. */
 export type Command = "start" | "stop" | "suspend" | "delete";

@@ -1,7 +1,8 @@
 import { failure, type Result, success } from "../protocol/failures.ts";
 import { regionObjectName } from "../protocol/ids.ts";
-import type { HostPlace, SlugWish, VmRecord } from "./contract.ts";
+import type { HostPlace } from "./contract.ts";
 import type { Env } from "./env.ts";
+import type { SlugWish, VmRecord } from "./vm-contract.ts";
 import type { VmRow } from "./vm-store.ts";
 
 type Host = { readonly hostId: string; readonly hostUrl: string };

@@ -1,6 +1,6 @@
 import { failure, type Result } from "../protocol/failures.ts";
 import type { MachineResources } from "../protocol/host-api.ts";
-import type { VmChange, VmSpec, VmTraits } from "./contract.ts";
+import type { VmChange, VmSpec, VmTraits } from "./vm-contract.ts";
 
 /** Most metadata entries of a VM, and most characters of a key and of a value: what 0.2 states. */
 export const MAX_METADATA_ENTRIES = 64;

@@ -1,8 +1,8 @@
 import type { Clock } from "../protocol/bytes.ts";
 import type { MachineResources } from "../protocol/host-api.ts";
-import type { VmRecord, VmSpec, VmState, VmTraits } from "./contract.ts";
 import { OUTBOX_TABLE } from "./outbox.ts";
 import type { Schema } from "./schema.ts";
+import type { VmRecord, VmSpec, VmState, VmTraits } from "./vm-contract.ts";
 import { type Intent, isResting, shownState } from "./vm-lifecycle.ts";
 import { readSpec, readTraits, traitsOf } from "./vm-spec.ts";
 

@@ -1,8 +1,9 @@
 import type { AuditApi } from "../durable-objects/audit-contract.ts";
 import type { BackgroundRequestApi } from "../durable-objects/background-contract.ts";
-import type { AccountApi, IdentityApi, RegionApi, SigningKeysApi, VmApi } from "../durable-objects/contract.ts";
+import type { AccountApi, IdentityApi, RegionApi, SigningKeysApi } from "../durable-objects/contract.ts";
 import type { Env } from "../durable-objects/env.ts";
 import type { SnapshotApi } from "../durable-objects/snapshot-contract.ts";
+import type { VmApi } from "../durable-objects/vm-contract.ts";
 import { failure, type Result } from "../protocol/failures.ts";
 import { regionObjectName } from "../protocol/ids.ts";
 import { InFlight } from "./limits/in-flight.ts";

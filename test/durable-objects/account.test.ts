@@ -1,6 +1,6 @@
 import { runDurableObjectAlarm } from "cloudflare:test";
 import { describe, expect, it } from "vitest";
-import type { VmRecord, VmState } from "../../durable-objects/contract.ts";
+import type { VmRecord, VmState } from "../../durable-objects/vm-contract.ts";
 import { PLAIN_VM, traitsOf } from "../../durable-objects/vm-spec.ts";
 import {
   bindings,

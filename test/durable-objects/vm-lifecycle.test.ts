@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { VmState } from "../../durable-objects/contract.ts";
+import type { VmState } from "../../durable-objects/vm-contract.ts";
 import { type Command, type Intent, shownState, stateAfter, stepFor } from "../../durable-objects/vm-lifecycle.ts";
 import { MACHINE_STATES } from "../../protocol/feed.ts";
 

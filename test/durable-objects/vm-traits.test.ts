@@ -1,6 +1,6 @@
 import { reset, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { VmSpec } from "../../durable-objects/contract.ts";
+import type { VmSpec } from "../../durable-objects/vm-contract.ts";
 import { PLAIN_VM } from "../../durable-objects/vm-spec.ts";
 import { forgetSigner } from "../../worker/tickets/signer.ts";
 import { bindings, freshName, freshVmId, must, newAccount, refusal, setClock, setSettings } from "./objects.ts";

@@ -1,5 +1,6 @@
 import { z } from "zod";
-import type { AccountStanding, Placement, Tenancy, Verdict } from "../../durable-objects/contract.ts";
+import type { AccountStanding, Verdict } from "../../durable-objects/contract.ts";
+import type { Placement, Tenancy } from "../../durable-objects/vm-contract.ts";
 import { publicPort } from "../../protocol/host-api.ts";
 import { OPERATIONS } from "../../protocol/operations.ts";
 import { isPrincipal } from "../../protocol/subjects.ts";

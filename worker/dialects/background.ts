@@ -1,5 +1,6 @@
 import { z } from "zod";
-import type { SnapshotRecord, VmRecord } from "../../durable-objects/contract.ts";
+import type { SnapshotRecord } from "../../durable-objects/contract.ts";
+import type { VmRecord } from "../../durable-objects/vm-contract.ts";
 import { type Result, success } from "../../protocol/failures.ts";
 import { BACKGROUND_ID_HEADER } from "../../protocol/headers.ts";
 import type { Principal } from "../auth/principal.ts";

@@ -1,4 +1,5 @@
-import type { Placement, Verdict } from "../../durable-objects/contract.ts";
+import type { Verdict } from "../../durable-objects/contract.ts";
+import type { Placement } from "../../durable-objects/vm-contract.ts";
 import { type FailureKind, failure, type Result, success } from "../../protocol/failures.ts";
 import { ACTED_AS_HEADER } from "../../protocol/headers.ts";
 import type { Edge } from "../edge.ts";

@@ -1,6 +1,6 @@
 import { Hono } from "hono";
 import { z } from "zod";
-import type { VmRecord } from "../../durable-objects/contract.ts";
+import type { VmRecord } from "../../durable-objects/vm-contract.ts";
 import type { Result } from "../../protocol/failures.ts";
 import { isVmId } from "../../protocol/ids.ts";
 import { recordOperator } from "../audit/record.ts";

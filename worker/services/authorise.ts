@@ -1,4 +1,5 @@
-import type { Placement, Verdict, VerdictQuestion } from "../../durable-objects/contract.ts";
+import type { Verdict, VerdictQuestion } from "../../durable-objects/contract.ts";
+import type { Placement } from "../../durable-objects/vm-contract.ts";
 import { type Failure, failure, type Result, success } from "../../protocol/failures.ts";
 import { isVmId } from "../../protocol/ids.ts";
 import { DEFAULT_LINUX_USER, type IMAGE_USER, isLinuxUser } from "../../protocol/linux-user.ts";

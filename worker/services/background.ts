@@ -1,5 +1,6 @@
 import type { BackgroundRecord, BackgroundTask } from "../../durable-objects/background-contract.ts";
-import type { SnapshotRecord, Verdict, VmRecord } from "../../durable-objects/contract.ts";
+import type { SnapshotRecord, Verdict } from "../../durable-objects/contract.ts";
+import type { VmRecord } from "../../durable-objects/vm-contract.ts";
 import { isFailure, type Result, success } from "../../protocol/failures.ts";
 import { JOB_STATE_HEADER } from "../../protocol/headers.ts";
 import type { ExecRequest } from "../../protocol/host-api.ts";

@@ -1,4 +1,4 @@
-import type { FirewallRule, VmSpec } from "../../durable-objects/contract.ts";
+import type { FirewallRule, VmSpec } from "../../durable-objects/vm-contract.ts";
 import { newRowId } from "../../protocol/ids.ts";
 import type { Edge } from "../edge.ts";
 

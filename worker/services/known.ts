@@ -1,4 +1,5 @@
-import type { AccountStanding, Placement, Tenancy, Verdict, VerdictQuestion } from "../../durable-objects/contract.ts";
+import type { AccountStanding, Verdict, VerdictQuestion } from "../../durable-objects/contract.ts";
+import type { Placement, Tenancy } from "../../durable-objects/vm-contract.ts";
 import type { FailureKind, Result } from "../../protocol/failures.ts";
 import { accountSubject } from "../../protocol/subjects.ts";
 import type { Credential } from "../../protocol/tokens.ts";

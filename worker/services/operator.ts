@@ -1,6 +1,7 @@
-import type { AccountApi, HostRow, Page, RegionApi, TokenRow, VmRecord } from "../../durable-objects/contract.ts";
+import type { AccountApi, HostRow, Page, RegionApi, TokenRow } from "../../durable-objects/contract.ts";
 import type { JoinTokenWish, ServiceRow } from "../../durable-objects/service-contract.ts";
 import { readRegions } from "../../durable-objects/settings.ts";
+import type { VmRecord } from "../../durable-objects/vm-contract.ts";
 import { failure, type Result, success } from "../../protocol/failures.ts";
 import { isObjectName, isVmId, newObjectName } from "../../protocol/ids.ts";
 import type { Edge } from "../edge.ts";

@@ -1,4 +1,4 @@
-import type { VmRecord, VmState } from "../../durable-objects/contract.ts";
+import type { VmRecord, VmState } from "../../durable-objects/vm-contract.ts";
 import { PLAIN_VM } from "../../durable-objects/vm-spec.ts";
 import { failure, type Result, success } from "../../protocol/failures.ts";
 import { isVmId } from "../../protocol/ids.ts";

@@ -1,4 +1,5 @@
-import type { Placement, VerdictQuestion } from "../../durable-objects/contract.ts";
+import type { VerdictQuestion } from "../../durable-objects/contract.ts";
+import type { Placement } from "../../durable-objects/vm-contract.ts";
 import { type Result, success } from "../../protocol/failures.ts";
 import { isVmId } from "../../protocol/ids.ts";
 import { isLinuxUser } from "../../protocol/linux-user.ts";

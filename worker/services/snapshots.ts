@@ -5,9 +5,8 @@ import type {
   SnapshotFilter,
   SnapshotRecord,
   SnapshotWish,
-  VmRecord,
-  VmSpec,
 } from "../../durable-objects/contract.ts";
+import type { VmRecord, VmSpec } from "../../durable-objects/vm-contract.ts";
 import { PLAIN_VM, traitsOf } from "../../durable-objects/vm-spec.ts";
 import { failure, type Result, success } from "../../protocol/failures.ts";
 import { isSnapshotId, isVmId, newSnapshotId } from "../../protocol/ids.ts";

@@ -1,4 +1,5 @@
-import type { Placement, Tenancy, Verdict } from "../../durable-objects/contract.ts";
+import type { Verdict } from "../../durable-objects/contract.ts";
+import type { Placement, Tenancy } from "../../durable-objects/vm-contract.ts";
 import type { TicketOptions } from "../tickets/claims.ts";
 
 /** Everything that a ticket hangs on. */

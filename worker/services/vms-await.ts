@@ -1,4 +1,4 @@
-import type { VmRecord } from "../../durable-objects/contract.ts";
+import type { VmRecord } from "../../durable-objects/vm-contract.ts";
 import { isResting } from "../../durable-objects/vm-lifecycle.ts";
 import { failure, type Result, success } from "../../protocol/failures.ts";
 import { isVmId } from "../../protocol/ids.ts";

@@ -1,4 +1,4 @@
-import type { VmRecord } from "../../durable-objects/contract.ts";
+import type { VmRecord } from "../../durable-objects/vm-contract.ts";
 import type { Result } from "../../protocol/failures.ts";
 import type { MachineResources } from "../../protocol/host-api.ts";
 import type { Edge } from "../edge.ts";

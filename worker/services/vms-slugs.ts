@@ -1,4 +1,4 @@
-import type { ListedVm, SlugWish, VmRecord } from "../../durable-objects/contract.ts";
+import type { ListedVm, SlugWish, VmRecord } from "../../durable-objects/vm-contract.ts";
 import { failure, type Result, success } from "../../protocol/failures.ts";
 import { isVmId } from "../../protocol/ids.ts";
 import { isSlug } from "../../protocol/slug.ts";

@@ -1,4 +1,4 @@
-import type { FirewallRule, ListedVm, SlugWish, VmChange, VmRecord } from "../../durable-objects/contract.ts";
+import type { FirewallRule, ListedVm, SlugWish, VmChange, VmRecord } from "../../durable-objects/vm-contract.ts";
 import { failure, type Result, success } from "../../protocol/failures.ts";
 import { accountSubject } from "../../protocol/subjects.ts";
 import type { Edge } from "../edge.ts";

@@ -1,5 +1,6 @@
-import type { ListedVm, Page, VmCounts, VmFilter, VmRecord, VmSpec } from "../../durable-objects/contract.ts";
+import type { Page } from "../../durable-objects/contract.ts";
 import { readRegions } from "../../durable-objects/settings.ts";
+import type { ListedVm, VmCounts, VmFilter, VmRecord, VmSpec } from "../../durable-objects/vm-contract.ts";
 import { failure, type Result, success } from "../../protocol/failures.ts";
 import { isVmId, newVmId } from "../../protocol/ids.ts";
 import type { Edge } from "../edge.ts";

@@ -1,4 +1,4 @@
-import type { Placement } from "../../durable-objects/contract.ts";
+import type { Placement } from "../../durable-objects/vm-contract.ts";
 import { type Result, success } from "../../protocol/failures.ts";
 import { GUEST_ANSWER_HEADER } from "../../protocol/headers.ts";
 import { hopByHop } from "../../protocol/hop-by-hop.ts";

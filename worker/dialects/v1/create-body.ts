@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { VmSpec } from "../../../durable-objects/contract.ts";
+import type { VmSpec } from "../../../durable-objects/vm-contract.ts";
 import { PLAIN_VM } from "../../../durable-objects/vm-spec.ts";
 import { explained } from "../../http/input.ts";
 import { asksForNothing, whyRefused } from "./create-fields.ts";

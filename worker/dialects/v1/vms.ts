@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { VmChange, VmRecord, VmState } from "../../../durable-objects/contract.ts";
+import type { VmChange, VmRecord, VmState } from "../../../durable-objects/vm-contract.ts";
 import type { Edge } from "../../edge.ts";
 import { internetRule } from "../../services/firewall.ts";
 import { actAsOwner, createVmOrBackground, listVms, readVm, startVm } from "../../services/vms.ts";

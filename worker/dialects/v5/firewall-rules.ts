@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { FirewallEndpoint, FirewallRule, ListedVm } from "../../../durable-objects/contract.ts";
+import type { FirewallEndpoint, FirewallRule, ListedVm } from "../../../durable-objects/vm-contract.ts";
 import type { Edge } from "../../edge.ts";
 import { newFirewallRule } from "../../services/firewall.ts";
 import { HONOURED, NOT_OFFERED } from "../../services/honoured.ts";

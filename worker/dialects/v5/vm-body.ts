@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { SlugWish, VmChange, VmSpec } from "../../../durable-objects/contract.ts";
+import type { SlugWish, VmChange, VmSpec } from "../../../durable-objects/vm-contract.ts";
 import { MAX_METADATA_ENTRIES, MAX_METADATA_LENGTH, PLAIN_VM } from "../../../durable-objects/vm-spec.ts";
 import { guestGroup, guestUser, publicPorts } from "../../../protocol/host-api.ts";
 import { isSnapshotId } from "../../../protocol/ids.ts";

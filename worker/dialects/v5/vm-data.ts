@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { ListedVm, VmState } from "../../../durable-objects/contract.ts";
+import type { ListedVm, VmState } from "../../../durable-objects/vm-contract.ts";
 import { publicPort } from "../../../protocol/host-api.ts";
 import { emptyList, isoTime } from "../translate.ts";
 

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { FirewallRule, VmRecord } from "../../../durable-objects/contract.ts";
+import type { FirewallRule, VmRecord } from "../../../durable-objects/vm-contract.ts";
 import { type Result, success } from "../../../protocol/failures.ts";
 import type { Edge } from "../../edge.ts";
 import { ask, vmObject } from "../../objects.ts";
