@@ -61,6 +61,20 @@ export function chooseHost(hosts: readonly HostLoad[], vm: Candidate): HostLoad 
   return best?.host ?? null;
 }
 
+/**
+ * Why a VM fits on none of the hosts even when they are empty, in words that name the size; null when one may take it some day, or
+ * does not say what it has.
+ */
+export function beyondEveryHost(hosts: readonly HostLoad[], { cpu, memory }: MachineResources): string | null {
+  const makers = hosts.filter(({ driver }) => driver !== MAKES_NO_MACHINES);
+  const most = (sizes: readonly (number | null)[]) => Math.max(...sizes.map((size) => size ?? Number.POSITIVE_INFINITY));
+  if (makers.length === 0) return null;
+  const cpus = most(makers.map((host) => host.cpus));
+  if ((cpu ?? 0) > cpus) return `cpu (vcpuCount): no host has more than ${cpus} processors.`;
+  const mib = most(makers.map((host) => host.memory));
+  return (memory ?? 0) > mib ? `memory (memSizeGb): no host has more than ${mib} MiB.` : null;
+}
+
 function hasRoom(host: HostLoad, { driver, resources, avoid }: Candidate): boolean {
   if (!host.isConnected || host.isDraining || host.driver === MAKES_NO_MACHINES || avoid.has(host.id)) return false;
   if (driver !== null && host.driver !== driver) return false;

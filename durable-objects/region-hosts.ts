@@ -3,7 +3,7 @@ import { failure, type Result, success } from "../protocol/failures.ts";
 import type { FeedUpstream } from "../protocol/feed.ts";
 import type { HostRow, PlaceWish } from "./contract.ts";
 import type { FeedSockets, Hello } from "./feed-sockets.ts";
-import { chooseHost, type HostLoad } from "./placement.ts";
+import { beyondEveryHost, chooseHost, type HostLoad } from "./placement.ts";
 import type { Settings } from "./settings.ts";
 
 /** What hosts tell of themselves since the first release, and what placement remembers of each VM. */
@@ -148,7 +148,10 @@ export class RegionHosts {
     const isThere = asked?.driver === "static" && asked.vmCount < asked.capacity;
     const among = onHost === null ? loads : loads.filter(({ id }) => id === onHost);
     const chosen = isThere ? asked : chooseHost(among, { driver, resources, avoid });
-    if (chosen === null) return FULL;
+    if (chosen === null) {
+      const never = beyondEveryHost(loads, resources);
+      return never === null ? FULL : failure("vm-create-bad-request", never);
+    }
     this.#sql.exec(
       `INSERT OR REPLACE INTO placements (vm_id, host_id, account_id, spread_group, memory, placed_at) VALUES (?, ?, ?, ?, ?, ?)`,
       vmId,

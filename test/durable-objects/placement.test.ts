@@ -1,6 +1,6 @@
 import { abortAllDurableObjects, reset } from "cloudflare:test";
 import { afterEach, describe, expect, it } from "vitest";
-import { chooseHost, chooseRegion, type HostLoad } from "../../durable-objects/placement.ts";
+import { beyondEveryHost, chooseHost, chooseRegion, type HostLoad } from "../../durable-objects/placement.ts";
 import { DEFAULT_SETTINGS } from "../../durable-objects/settings.ts";
 import { freshName, freshVmId, localRegion, must, refusal, setClock } from "./objects.ts";
 import { joinHost, until } from "./verifiers.ts";
@@ -24,6 +24,21 @@ const host = (id: string, parts: Partial<HostLoad> = {}): HostLoad => ({
   ...parts,
 });
 const ANY = { driver: null, resources: {}, avoid: new Set<string>() };
+
+describe("a size that no host will ever have", () => {
+  it("is named, with the most that there is, whatever else the hosts have and however full they are", () => {
+    const hosts = [host("a", { cpus: 2, vmCount: 10 }), host("b", { cpus: 8, memory: 4_000, isDraining: true })];
+    expect(beyondEveryHost(hosts, { cpu: 9 })).toContain("cpu (vcpuCount): no host has more than 8");
+    expect(beyondEveryHost(hosts, { memory: 8_001 })).toContain("memory (memSizeGb): no host has more than 8000");
+  });
+
+  it("is not one that a host may have when it is empty, or that a host does not tell", () => {
+    expect(beyondEveryHost([host("a", { freeMemory: 0 })], { cpu: 4, memory: 8_000 })).toBeNull();
+    expect(beyondEveryHost([host("a"), host("old", { cpus: null })], { cpu: 64 })).toBeNull();
+    expect(beyondEveryHost([], { cpu: 64 })).toBeNull();
+    expect(beyondEveryHost([host("a", { driver: "static", cpus: 1 }), host("b")], { cpu: 4 })).toBeNull();
+  });
+});
 
 describe("a host is chosen", () => {
   const chosen = (hosts: HostLoad[], wish: Partial<Parameters<typeof chooseHost>[1]> = {}) =>
@@ -90,6 +105,8 @@ describe("what a host tells of its load", () => {
     must(await region.place(freshVmId()));
     must(await region.place(freshVmId(), { resources: { memory: 1_500 } }));
     expect(refusal(await region.place(freshVmId()))).toBe("no-capacity");
+    // Waiting would not help here.
+    expect(refusal(await region.place(freshVmId(), { resources: { cpu: 3 } }))).toBe("vm-create-bad-request");
     await setClock(region, Date.now() + 10);
     feed.send({ type: "host-load", freeMemory: 2_400, freeDisk: 10_000, running: 3 });
     await until(async () => (await region.place(freshVmId())).ok, "there is room again");

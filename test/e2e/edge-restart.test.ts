@@ -56,3 +56,40 @@ test(
   },
   TIMEOUT_MS,
 );
+
+test(
+  "a background request survives the edge's death: what ended meanwhile is answered to who may still see it, and to nobody else",
+  async () => {
+    const { access } = own;
+    const account = await newAccount(access);
+    const { vmId } = await testVm(keyClient(PACKAGE_63, account.apiKey, access));
+    const call = (path: string, init: RequestInit = {}, apiKey = account.apiKey) =>
+      fetch(`${access.apiUrl}/v5/${path}`, {
+        ...init,
+        headers: { authorization: `Bearer ${apiKey}`, "content-type": "application/json", ...init.headers },
+      });
+    const begun = await call(`vms/${vmId}/exec-await`, {
+      method: "POST",
+      headers: { "x-freestyle-background-after-secs": "0" },
+      body: JSON.stringify({ command: "while [ ! -e /tmp/go ]; do sleep 0.1; done; echo kept", linuxUser: "root" }),
+    });
+    expect(begun.status).toBe(202);
+    const path = `background-requests/${begun.headers.get("x-freestyle-background-request-id")}`;
+    expect((await call(path)).status).toBe(202);
+
+    process.kill(findDescendant(access.pid, "workerd"), "SIGKILL");
+    // While the edge is away nothing answers, and then none of its hosts for a moment.
+    await until("the edge and its host are back", TIMEOUT_MS, async () => {
+      const body = JSON.stringify({ command: "touch /tmp/go" });
+      return (await call(`vms/${vmId}/exec-await`, { method: "POST", body })).ok || undefined;
+    });
+    const ended = await until("the command has ended", TERMINAL_DEADLINE_MS, async () => {
+      const answer = await call(path);
+      return answer.status === 202 ? undefined : answer;
+    });
+    expect(await ended.json()).toMatchObject({ stdout: "kept\n", statusCode: 0 });
+    const stranger = await newAccount(access);
+    expect((await call(path, {}, stranger.apiKey)).status).toBe(404);
+  },
+  TIMEOUT_MS,
+);
