@@ -11,6 +11,12 @@ const TEST_SECRETS = {
   AUDIT_FLUSH_MS: "10",
 };
 
+/**
+ * A second try in CI for tests of many real processes, whose machine may stand still under them. The report marks each test that needed
+ * it ("retry x1"): that is a fault to find, not one to get used to. Elsewhere none.
+ */
+const SECOND_TRY_IN_CI = process.env.CI === "true" ? 1 : 0;
+
 export default defineConfig({
   test: {
     reporters: ["default", "./test/conformance/table-reporter.ts"],
@@ -37,6 +43,7 @@ export default defineConfig({
         // test:fast.
         test: {
           name: "openssh",
+          retry: SECOND_TRY_IN_CI,
           include: ["test/forwarder/openssh/**/*.test.ts", "test/host/**/*.test.ts"],
           testTimeout: 30_000,
           hookTimeout: 30_000,
@@ -46,6 +53,7 @@ export default defineConfig({
         // Parts that are killed and messages that are lost; against the clock, so with nobody beside it.
         test: {
           name: "chaos",
+          retry: SECOND_TRY_IN_CI,
           include: ["test/chaos/**/*.test.ts"],
           testTimeout: 60_000,
           hookTimeout: 60_000,
@@ -56,6 +64,7 @@ export default defineConfig({
       {
         test: {
           name: "guest",
+          retry: SECOND_TRY_IN_CI,
           include: ["test/guest/**/*.test.ts"],
           // The whole contract takes virtual machines without KVM many minutes: `npm run test:qemu`.
           exclude: process.env.POSTERN_TEST_QEMU === "full" ? [] : ["test/guest/qemu-contract.test.ts"],
@@ -68,6 +77,7 @@ export default defineConfig({
       {
         test: {
           name: "system",
+          retry: SECOND_TRY_IN_CI,
           include: ["test/{e2e,conformance}/**/*.test.ts"],
           globalSetup: ["test/system/started-system.ts"],
           testTimeout: 60_000,

@@ -12,7 +12,8 @@ import { newVmId } from "../protocol/ids.ts";
 import { generateSshKeyPair } from "../service/ssh-keys.ts";
 import { FakeEdge } from "../test/forwarder/support/fake-edge.ts";
 import { FakeHost } from "../test/forwarder/support/fake-host.ts";
-import { freePort, type Sshd } from "../test/forwarder/support/sshd.ts";
+import type { Sshd } from "../test/forwarder/support/sshd.ts";
+import { freePort } from "../test/system/ports.ts";
 
 const WORKER = fileURLToPath(new URL("../forwarder/worker.ts", import.meta.url));
 const TOKEN = "pst_aaaaaaaaaaaaaaaabbbbbbbbbbbbbbbbbbbbbbbbcccccc";

@@ -5,8 +5,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { decodeEditorUrl } from "../../system/editor-url.ts";
+import { freePort } from "../../system/ports.ts";
 import { type Running, run, until } from "../support/command.ts";
-import { freePort } from "../support/sshd.ts";
 import { openWorld, type World } from "../support/world.ts";
 
 const POSTERN = fileURLToPath(new URL("../../../bin/postern.ts", import.meta.url));

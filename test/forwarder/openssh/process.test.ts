@@ -7,9 +7,9 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { z } from "zod";
+import { freePort } from "../../system/ports.ts";
 import { run, until } from "../support/command.ts";
 import { FakeEdge } from "../support/fake-edge.ts";
-import { freePort } from "../support/sshd.ts";
 
 const readyLine = z.object({ ready: z.literal(true), address: z.string(), port: z.int(), hostKeys: z.array(z.string()) });
 const MAIN = fileURLToPath(new URL("../../../forwarder/main.ts", import.meta.url));
@@ -97,7 +97,7 @@ test("a missing setting, and a state folder that cannot be one, stop it with a c
 });
 
 test("several processes share one port, each serves its own metrics, and SIGTERM ends all of them", async () => {
-  const [port, metrics] = [await freePort(), await freePort()];
+  const [port, metrics] = [await freePort(), await freePort(3)];
   const env = {
     POSTERN_FORWARDER_WORKERS: "3",
     POSTERN_SSH_LISTEN: `127.0.0.1:${port}`,

@@ -3,8 +3,8 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { freePort } from "../../system/ports.ts";
 import { run, start, until } from "../support/command.ts";
-import { freePort } from "../support/sshd.ts";
 import { openWorld, type World } from "../support/world.ts";
 
 let world: World;

@@ -1,9 +1,10 @@
 import { spawn } from "node:child_process";
 import { appendFileSync, mkdirSync, writeFileSync } from "node:fs";
-import { connect, createServer } from "node:net";
+import { connect } from "node:net";
 import { join } from "node:path";
 import { platformRandomBytes } from "../../../protocol/bytes.ts";
 import { generateSshKeyPair } from "../../../service/ssh-keys.ts";
+import { freePort } from "../../system/ports.ts";
 import { until } from "./command.ts";
 
 /** A real OpenSSH server with a configuration of its own, on a loopback port. */
@@ -65,15 +66,6 @@ export async function startSshd(folder: string, more: readonly string[] = ["Reke
       await closed;
     },
   };
-}
-
-export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === "string") throw new Error("no port");
-  return address.port;
 }
 
 function accepts(port: number): Promise<boolean> {
