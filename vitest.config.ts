@@ -20,6 +20,8 @@ const SECOND_TRY_IN_CI = process.env.CI === "true" ? 1 : 0;
 export default defineConfig({
   test: {
     reporters: ["default", "./test/conformance/table-reporter.ts"],
+    // Most tests wait for real processes. Two files at once halve that; more would only take the processor from each other's deadlines.
+    maxWorkers: 2,
     projects: [
       {
         plugins: [cloudflareTest({ wrangler: { configPath: "./wrangler.toml" }, miniflare: { bindings: TEST_SECRETS } })],
