@@ -15,8 +15,8 @@ export const MAX_TICKET_LINE_BYTES = 4_096;
 export type Opening =
   /** Its first line is not whole yet. */
   | { readonly kind: "more" }
-  /** SSH: every byte so far is for the SSH server, the client's identification line among them. */
-  | { readonly kind: "ssh"; readonly identification: string }
+  /** SSH: every byte so far is for the SSH server, the client's identification line among them; `rest` comes after that line. */
+  | { readonly kind: "ssh"; readonly identification: string; readonly rest: Buffer }
   /** End to end: `rest` is already for the VM. */
   | { readonly kind: "ticket"; readonly ticket: string; readonly publicKey: string; readonly rest: Buffer }
   | { readonly kind: "refused"; readonly reason: "not-ssh" | "too-long" | "ticket-line" };
@@ -31,7 +31,8 @@ export function readOpening(bytes: Buffer): Opening {
   if (startsAlike(bytes, SSH)) {
     const end = bytes.indexOf(NEWLINE);
     if ((end === -1 ? bytes.length : end) >= MAX_IDENTIFICATION_BYTES) return { kind: "refused", reason: "too-long" };
-    return end === -1 ? { kind: "more" } : { kind: "ssh", identification: bytes.toString("latin1", 0, end).trimEnd() };
+    if (end === -1) return { kind: "more" };
+    return { kind: "ssh", identification: bytes.toString("latin1", 0, end).trimEnd(), rest: bytes.subarray(end + 1) };
   }
   if (!startsAlike(bytes, TICKET)) return { kind: "refused", reason: "not-ssh" };
   const end = bytes.indexOf(NEWLINE);

@@ -71,10 +71,10 @@ export const forwarderSettings = z.object({
   POSTERN_SSH_UNAUTHENTICATED_FULL: wholeNumber(500, 1),
   /** Unauthenticated connections at once from one address (IPv6: one /64). */
   POSTERN_SSH_UNAUTHENTICATED_PER_ADDRESS: wholeNumber(100, 1),
-  /** Ciphers offered to clients other than OpenSSH, whose own order decides among them. */
+  /** Ciphers offered to clients, whose own order decides among them. An OpenSSH that has one with AES-GCM is offered only those. */
   POSTERN_SSH_CIPHERS: cipherList.prefault(CIPHERS.join(",")),
-  /** Ciphers offered to OpenSSH. It prefers the slower ChaCha20 and CTR to GCM, so only GCM is offered by default. */
-  POSTERN_SSH_OPENSSH_CIPHERS: cipherList.prefault("aes128-gcm@openssh.com,aes256-gcm@openssh.com"),
+  /** How long an OpenSSH may take to name its ciphers before it is offered all of them. 0: it is not waited for. */
+  POSTERN_SSH_KEXINIT_WAIT_MS: wholeNumber(2_000),
   /** Bytes in both directions after which a client's connection gets new keys (RFC 4253 section 9). */
   POSTERN_SSH_REKEY_BYTES: wholeNumber(1_073_741_824, 1_048_576),
   /** Time after which it does. */

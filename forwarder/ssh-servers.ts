@@ -1,6 +1,7 @@
 import ssh2 from "ssh2";
 import type { Log } from "../service/log.ts";
 import { clientAlgorithms } from "./algorithms.ts";
+import type { FirstKexinit } from "./first-kexinit.ts";
 import type { ForwarderState } from "./host-keys.ts";
 import type { ForwarderSettings } from "./settings.ts";
 import { CertificateOffer, keepRightGuesses } from "./ssh2-handshake.ts";
@@ -13,18 +14,21 @@ export const SOFTWARE = "OpenSSH_9.2 Postern";
 
 const OPENSSH = /^SSH-2\.0-OpenSSH_/;
 
+const GCM = /-gcm@/;
+
 /**
  * The SSH servers behind one port. They differ in the ciphers that they offer: the client's order decides (RFC 4253 section
- * 7.1), and OpenSSH's puts slower ones before GCM, which every OpenSSH of the last ten years has. Others may not have it at all.
+ * 7.1), and OpenSSH's puts slower ones before AES-GCM. So an OpenSSH that has AES-GCM is offered nothing else.
  */
 export class SshServers {
-  readonly #forOpenSsh: ssh2.Server;
-  readonly #forOthers: ssh2.Server;
+  readonly #withAll: ssh2.Server;
+  readonly #withGcm: ssh2.Server | null;
+  readonly #gcm: readonly string[];
 
   /** `identified` is called with each connection before its first key exchange. */
   constructor(
     state: ForwarderState,
-    settings: Pick<ForwarderSettings, "POSTERN_SSH_CIPHERS" | "POSTERN_SSH_OPENSSH_CIPHERS">,
+    settings: Pick<ForwarderSettings, "POSTERN_SSH_CIPHERS">,
     identified: (ssh: ssh2.Connection) => void,
     log: Log,
   ) {
@@ -41,12 +45,22 @@ export class SshServers {
       server.on("error", (error: Error) => log.error("ssh server failed", { error: error.message }));
       return server;
     };
-    this.#forOpenSsh = make(settings.POSTERN_SSH_OPENSSH_CIPHERS);
-    this.#forOthers = make(settings.POSTERN_SSH_CIPHERS);
+    const all = settings.POSTERN_SSH_CIPHERS;
+    const gcm = all.filter((name) => GCM.test(name));
+    this.#withAll = make(all);
+    this.#withGcm = gcm.length === 0 ? null : make(gcm);
+    this.#gcm = gcm;
   }
 
-  /** The server for a client that identified itself by this line. */
-  for(identification: string): ssh2.Server {
-    return OPENSSH.test(identification) ? this.#forOpenSsh : this.#forOthers;
+  /** Whether what is offered to a client that identified itself by this line depends on its KEXINIT. */
+  dependsOnKexinit(identification: string): boolean {
+    return this.#withGcm !== null && OPENSSH.test(identification);
+  }
+
+  /** The server for a client whose KEXINIT says this; null for one whose KEXINIT does not matter or did not come. */
+  for(kexinit: FirstKexinit | null): ssh2.Server {
+    if (this.#withGcm === null || kexinit?.kind !== "ciphers") return this.#withAll;
+    const has = (names: readonly string[]) => names.some((name) => this.#gcm.includes(name));
+    return has(kexinit.up) && has(kexinit.down) ? this.#withGcm : this.#withAll;
   }
 }

@@ -7,6 +7,7 @@ import type { Admitter } from "./admission.ts";
 import { ClientConnection } from "./connection.ts";
 import type { Connection, ConnectionOptions } from "./connection-options.ts";
 import { EndToEndConnection } from "./end-to-end.ts";
+import { type FirstKexinit, readFirstKexinit } from "./first-kexinit.ts";
 import type { ForwarderMetrics } from "./forwarder-metrics.ts";
 import type { HostKeyRing } from "./host-key-proof.ts";
 import { type ConnectionGate, type Place, plainAddress } from "./limits.ts";
@@ -47,6 +48,7 @@ export class Visitor {
   #address: string;
   #place: Place | null = null;
   #read = NOTHING;
+  #kexinitWait: NodeJS.Timeout | undefined;
   #connection: Connection | null = null;
 
   constructor(socket: Socket, services: VisitorServices) {
@@ -57,6 +59,7 @@ export class Visitor {
     this.#grace = setTimeout(() => this.#graceOver(), services.settings.POSTERN_SSH_LOGIN_GRACE_MS);
     socket.on("close", () => {
       clearTimeout(this.#grace);
+      clearTimeout(this.#kexinitWait);
       this.#place?.release();
     });
     // Whoever reads the socket later hears of errors too; until then a broken peer is just gone.
@@ -125,22 +128,47 @@ export class Visitor {
     const opening = readOpening(this.#read);
     if (opening.kind === "more") return;
     this.#socket.off("data", this.#onOpeningData);
-    const read = this.#read;
-    this.#read = NOTHING;
     switch (opening.kind) {
       case "refused":
         this.#turnAway(opening.reason);
         return;
       case "ticket":
+        this.#read = NOTHING;
         this.#connection = new EndToEndConnection({ ...this.#common(), opening });
         return;
       case "ssh":
-        this.#socket.pause();
-        this.#socket.unshift(read);
-        injectIdentified(this.#services.ssh.for(opening.identification), this.#socket, IDENTIFICATION);
+        if (this.#services.ssh.dependsOnKexinit(opening.identification)) this.#awaitKexinit();
+        else this.#handOver(null);
         return;
     }
   };
+
+  /** Its KEXINIT decides what ours offers. A client may send it only after ours (RFC 4253 section 7.1), so not for ever. */
+  #awaitKexinit(): void {
+    this.#kexinitWait = setTimeout(() => this.#handOver(null), this.#services.settings.POSTERN_SSH_KEXINIT_WAIT_MS);
+    this.#socket.on("data", this.#onKexinitData);
+    this.#onKexinitData(NOTHING);
+  }
+
+  readonly #onKexinitData = (chunk: Buffer): void => {
+    if (chunk.length > 0) this.#read = Buffer.concat([this.#read, chunk]);
+    const opening = readOpening(this.#read);
+    const kexinit = opening.kind === "ssh" ? readFirstKexinit(opening.rest) : null;
+    if (kexinit?.kind !== "more") this.#handOver(kexinit);
+  };
+
+  /** Gives the socket and all that was read of it to the SSH server that offers what suits the client. */
+  #handOver(kexinit: FirstKexinit | null): void {
+    clearTimeout(this.#kexinitWait);
+    this.#socket.off("data", this.#onKexinitData);
+    const read = this.#read;
+    this.#read = NOTHING;
+    // Gone already: nothing may be put back into it.
+    if (!this.#socket.readable) return;
+    this.#socket.pause();
+    this.#socket.unshift(read);
+    injectIdentified(this.#services.ssh.for(kexinit), this.#socket, IDENTIFICATION);
+  }
 
   #common(): ConnectionOptions {
     const { settings, admitter, sessions, metrics, log } = this.#services;

@@ -35,6 +35,17 @@ describe("a login", () => {
     expect(terminal.screen).not.toContain(token);
   });
 
+  test.each([
+    ["as it comes", "aes128-gcm@openssh.com", []],
+    ["without AES-GCM", "chacha20-poly1305@openssh.com", ["-c", "chacha20-poly1305@openssh.com"]],
+    ["of a company that allows nothing else", "aes256-ctr", ["-c", "aes256-ctr"]],
+  ])("of an OpenSSH %s is encrypted by %s", async (_how, cipher, flags) => {
+    const { ssh, root } = setting();
+    const { code, stderr } = await ssh.ssh(root, "true", { flags: ["-v", ...flags] });
+    expect(code, stderr).toBe(0);
+    expect([...stderr.matchAll(/kex: \S+ cipher: (\S+)/g)].map(([, name]) => name)).toEqual([cipher, cipher]);
+  });
+
   test("with a wrong token at the prompt is asked again, and the right one still opens", async () => {
     const { ssh, vmId, token } = setting();
     const terminal = ssh.sshOnTerminal(vmId);

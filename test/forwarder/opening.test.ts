@@ -11,7 +11,9 @@ test("an identification is recognised once its line is whole, and not before", (
   const end = line.indexOf("\n") + 1;
   for (let length = 1; length < end; length += 1) expect(readOpening(line.subarray(0, length)).kind).toBe("more");
   const ssh = { kind: "ssh", identification: "SSH-2.0-OpenSSH_9.2p1 Debian-2" };
-  for (let length = end; length <= line.length; length += 1) expect(readOpening(line.subarray(0, length))).toEqual(ssh);
+  for (let length = end; length <= line.length; length += 1) {
+    expect(readOpening(line.subarray(0, length))).toEqual({ ...ssh, rest: line.subarray(end, length) });
+  }
 });
 
 test("a ticket line gives ticket, key and what follows, whole", () => {

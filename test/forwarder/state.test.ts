@@ -53,7 +53,7 @@ test.each([
   ["POSTERN_SSH_MAX_ATTEMPTS", "0"],
   ["POSTERN_SSH_LOGIN_GRACE_MS", "soon"],
   ["POSTERN_SSH_CIPHERS", "3des-cbc"],
-  ["POSTERN_SSH_OPENSSH_CIPHERS", "aes128-cbc"],
+  ["POSTERN_SSH_CIPHERS", "aes128-cbc"],
 ])("%s=%j is refused by name", (name, value) => {
   expect(() => readForwarderSettings({ ...REQUIRED, [name]: value })).toThrow(SettingsError);
   expect(() => readForwarderSettings({ ...REQUIRED, [name]: value })).toThrow(name);

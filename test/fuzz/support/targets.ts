@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from "node:util";
+import { MAX_FIRST_KEXINIT_BYTES, readFirstKexinit } from "../../../forwarder/first-kexinit.ts";
 import { GcmOpener, sealPacket } from "../../../forwarder/gcm.ts";
 import { ANNOUNCE_HOST_KEYS, HostKeyRing } from "../../../forwarder/host-key-proof.ts";
 import { MAX_TICKET_LINE_BYTES, readOpening } from "../../../forwarder/opening.ts";
@@ -62,6 +63,7 @@ function opening(): Target {
   const run = (bytes: Buffer) => {
     promise(readOpening(bytes).kind !== "more" || bytes.length < MAX_TICKET_LINE_BYTES, "an opening is bounded");
     promise(readProxyHeader(bytes).kind !== "more" || bytes.length < MAX_PROXY_HEADER_BYTES, "a PROXY header is bounded");
+    promise(readFirstKexinit(bytes).kind !== "more" || bytes.length < MAX_FIRST_KEXINIT_BYTES, "a first KEXINIT is bounded");
   };
   return { seeds: corpus("opening"), run };
 }
