@@ -11,9 +11,7 @@ export interface BenchVm {
 
 /** Runs `use` with a VM of its own, which is deleted after. */
 export async function withVm<T>(system: SystemAccess, use: (vm: BenchVm) => Promise<T>): Promise<T> {
-  const operator = new ApiClient(system.apiUrl, system.operatorKey);
-  const { apiKey } = await operator.request<{ apiKey: string }>("POST", "/operator/v1/accounts", { name: "bench" });
-  const owner = new ApiClient(system.apiUrl, apiKey);
+  const owner = new ApiClient(system.apiUrl, await ownApiKey(system));
   const { id: vmId } = await owner.request<{ id: string }>("POST", "/v1/vms", {});
   try {
     const identity = await owner.request<{ id: string }>("POST", "/identity/v1/identities");
@@ -27,9 +25,13 @@ export async function withVm<T>(system: SystemAccess, use: (vm: BenchVm) => Prom
 
 /** An access token of a new identity of a new account, to which nothing is granted. */
 export async function ownToken(system: SystemAccess): Promise<string> {
-  const operator = new ApiClient(system.apiUrl, system.operatorKey);
-  const { apiKey } = await operator.request<{ apiKey: string }>("POST", "/operator/v1/accounts", { name: "bench" });
-  const owner = new ApiClient(system.apiUrl, apiKey);
+  const owner = new ApiClient(system.apiUrl, await ownApiKey(system));
   const { id } = await owner.request<{ id: string }>("POST", "/identity/v1/identities");
   return (await owner.request<{ token: string }>("POST", `/identity/v1/identities/${id}/tokens`)).token;
+}
+
+/** The API key of a new account. */
+export async function ownApiKey(system: SystemAccess): Promise<string> {
+  const operator = new ApiClient(system.apiUrl, system.operatorKey);
+  return (await operator.request<{ apiKey: string }>("POST", "/operator/v1/accounts", { name: "bench" })).apiKey;
 }

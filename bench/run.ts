@@ -12,9 +12,11 @@ import { hostContainerCreate, hostContainerWake, hostWake500 } from "./host-cont
 import { hostHttpRatio } from "./host-http.ts";
 import { hostQemuAsleep, hostQemuCreate, hostQemuWake } from "./host-qemu.ts";
 import { identityChecks } from "./identity-checks.ts";
+import { peerBetterAuthD1, peerBetterAuthMemory } from "./peer-better-auth.ts";
 import { peerNginxPg } from "./peer-nginx-pg.ts";
 import { peerOauthProvider } from "./peer-oauth-provider.ts";
 import { revokeHttp, revokeHttpFeedDown } from "./revoke-http.ts";
+import { revokeSsh } from "./revoke-ssh.ts";
 import { sshConnectVsDirect } from "./ssh-connect.ts";
 import { sshEcho } from "./ssh-echo.ts";
 import { sshHostile, sshIdle } from "./ssh-memory.ts";
@@ -28,11 +30,14 @@ const BENCHMARKS: readonly Benchmark[] = [
   edgeHitRate,
   identityChecks,
   growth,
+  peerBetterAuthD1,
+  peerBetterAuthMemory,
   peerOauthProvider,
   peerNginxPg,
   edgeLatency,
   revokeHttp,
   revokeHttpFeedDown,
+  revokeSsh,
   sshDownVsDirect,
   sshDownVsJump,
   sshUpVsJump,
