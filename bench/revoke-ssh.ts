@@ -1,14 +1,19 @@
 import type { ApiClient } from "../bin/operator.ts";
+import { FAITHFUL } from "../test/chaos/feed-proxy.ts";
 import type { BackgroundCommand } from "../test/system/command.ts";
 import { until } from "../test/system/poll.ts";
 import { SshClient } from "../test/system/ssh-client.ts";
 import { type BenchVm, withVm } from "./account.ts";
 import type { Benchmark } from "./figure.ts";
+import { withProxiedForwarder } from "./proxied-forwarder.ts";
 import { shown } from "./revoke-http.ts";
 
 const RUNS = 200;
-/** Sessions that are live together: opened at once, then cut one after another. */
+/** Sessions that are live together: with the feed up cut one after another, with the feed down all at once. */
 const BATCH = 20;
+const BATCH_FEED_DOWN = 50;
+/** Logins at a time: more only wait for each other's processor. */
+const LOGINS = 20;
 /** Far longer than the promise: what is not over then has failed, in milliseconds. */
 const DEADLINE_MS = 60_000;
 
@@ -29,7 +34,7 @@ export const revokeSsh: Benchmark = {
       const ssh = new SshClient(system);
       const times: number[] = [];
       try {
-        while (times.length < RUNS) times.push(...(await cutBatch(vm, ssh)));
+        while (times.length < RUNS) times.push(...(await withLive(BATCH, vm, ssh, (batch) => oneByOne(vm.owner, batch))));
       } finally {
         ssh.close();
       }
@@ -37,14 +42,53 @@ export const revokeSsh: Benchmark = {
     }),
 };
 
-async function cutBatch(vm: BenchVm, ssh: SshClient): Promise<number[]> {
-  const opening = await Promise.allSettled(Array.from({ length: BATCH }, () => open(vm, ssh)));
-  const batch = opening.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
+/** The same by a forwarder whose feed has gone silent without a word; then the next ones log in once it is heard again. */
+export const revokeSshFeedDown: Benchmark = {
+  id: "revoke.ssh_feed_down_p99_ms",
+  against: `promise of 20 s (feed down), p99 of ${RUNS} live sessions`,
+  measure: (system) =>
+    withVm(system, (vm) =>
+      withProxiedForwarder(system, async ({ proxy, ...endpoint }) => {
+        const ssh = new SshClient(endpoint);
+        const times: number[] = [];
+        try {
+          while (times.length < RUNS) {
+            const cutAll = (batch: readonly Live[]) => {
+              proxy.fault = () => [];
+              return Promise.all(batch.map((live) => cut(vm.owner, live)));
+            };
+            times.push(...(await withLive(BATCH_FEED_DOWN, vm, ssh, cutAll)));
+            proxy.fault = FAITHFUL;
+          }
+        } finally {
+          ssh.close();
+        }
+        return { ...shown(times), baseline: 20_000 };
+      }),
+    ),
+};
+
+async function oneByOne(owner: ApiClient, batch: readonly Live[]): Promise<number[]> {
+  const times: number[] = [];
+  for (const live of batch) times.push(await cut(owner, live));
+  return times;
+}
+
+/** Runs `use` with `count` live sessions; whatever of them is left is ended after. */
+async function withLive(
+  count: number,
+  vm: BenchVm,
+  ssh: SshClient,
+  use: (batch: readonly Live[]) => Promise<number[]>,
+): Promise<number[]> {
+  const batch: Live[] = [];
   try {
-    for (const one of opening) if (one.status === "rejected") throw one.reason;
-    const times: number[] = [];
-    for (const live of batch) times.push(await cut(vm.owner, live));
-    return times;
+    while (batch.length < count) {
+      const opening = await Promise.allSettled(Array.from({ length: Math.min(LOGINS, count - batch.length) }, () => open(vm, ssh)));
+      for (const one of opening) if (one.status === "fulfilled") batch.push(one.value);
+      for (const one of opening) if (one.status === "rejected") throw one.reason;
+    }
+    return await use(batch);
   } finally {
     await Promise.all(batch.map(({ session }) => session.kill()));
   }

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { RunningSystem } from "../test/system/running-system.ts";
@@ -16,7 +16,7 @@ import { peerBetterAuthD1, peerBetterAuthMemory } from "./peer-better-auth.ts";
 import { peerNginxPg } from "./peer-nginx-pg.ts";
 import { peerOauthProvider } from "./peer-oauth-provider.ts";
 import { revokeHttp, revokeHttpFeedDown } from "./revoke-http.ts";
-import { revokeSsh } from "./revoke-ssh.ts";
+import { revokeSsh, revokeSshFeedDown } from "./revoke-ssh.ts";
 import { sshConnectVsDirect } from "./ssh-connect.ts";
 import { sshEcho } from "./ssh-echo.ts";
 import { sshHostile, sshIdle } from "./ssh-memory.ts";
@@ -38,6 +38,7 @@ const BENCHMARKS: readonly Benchmark[] = [
   revokeHttp,
   revokeHttpFeedDown,
   revokeSsh,
+  revokeSshFeedDown,
   sshDownVsDirect,
   sshDownVsJump,
   sshUpVsJump,
@@ -70,13 +71,21 @@ async function main(wanted = ""): Promise<void> {
       console.error(`Measuring ${id} against a ${against} …`);
       const { value, unit, baseline } = await measure(system.access);
       figures.push({ id, value: round(value), unit, baseline: round(baseline), ratio: round(value / baseline) });
+      keep(figures);
     }
-    writeFileSync(new URL("results.json", import.meta.url), `${JSON.stringify(figures, null, 2)}\n`);
     console.log(table(figures));
   } finally {
     await system.stop();
     rmSync(folder, { recursive: true });
   }
+}
+
+/** Writes figures to `results.json`; those of other benchmarks, from earlier runs, stay. */
+function keep(figures: readonly Figure[]): void {
+  const file = new URL("results.json", import.meta.url);
+  const known: readonly Figure[] = existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : [];
+  const others = known.filter(({ id }) => !figures.some((figure) => figure.id === id));
+  writeFileSync(file, `${JSON.stringify([...others, ...figures], null, 2)}\n`);
 }
 
 function round(value: number): number {

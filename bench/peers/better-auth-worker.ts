@@ -1,6 +1,5 @@
 import { apiKey } from "@better-auth/api-key";
 import { type BetterAuthOptions, betterAuth } from "better-auth";
-import { memoryAdapter } from "better-auth/adapters/memory";
 import { getMigrations } from "better-auth/db/migration";
 
 interface PeerEnv {
@@ -14,9 +13,10 @@ const plugins = [apiKey({ rateLimit: { enabled: false } })];
 /** One for each store, made by the first request: outside of requests the runtime allows neither random bytes nor I/O. */
 const made = new Map<string, ReturnType<typeof make>>();
 
-function make(database: NonNullable<BetterAuthOptions["database"]>) {
+/** Without a database it keeps its rows in memory by itself. */
+function make(store: string, env: PeerEnv) {
   return betterAuth({
-    database,
+    ...(store === "d1" ? { database: env.DB } : {}),
     plugins,
     secret: crypto.randomUUID(),
     baseURL: "https://peer.test",
@@ -27,8 +27,7 @@ function make(database: NonNullable<BetterAuthOptions["database"]>) {
 function auth(store: string, env: PeerEnv) {
   const known = made.get(store);
   if (known !== undefined) return known;
-  const database = store === "d1" ? env.DB : memoryAdapter({ user: [], session: [], account: [], verification: [], apikey: [] });
-  const fresh = make(database);
+  const fresh = make(store, env);
   made.set(store, fresh);
   return fresh;
 }

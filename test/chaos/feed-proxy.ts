@@ -70,8 +70,14 @@ export class FeedProxy {
   }
 }
 
-/** A plain GET, such as that of the ticket keys. */
-async function passOn(edgeUrl: string, { url = "/" }: IncomingMessage, response: ServerResponse): Promise<void> {
-  const answer = await fetch(`${edgeUrl}${url}`);
+/** A plain request, such as that for the ticket keys or for a ticket. */
+async function passOn(edgeUrl: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const { url = "/", method = "GET", headers } = request;
+  const body = Buffer.concat(await request.toArray());
+  const answer = await fetch(`${edgeUrl}${url}`, {
+    method,
+    headers: { authorization: headers.authorization ?? "", "content-type": headers["content-type"] ?? "" },
+    body: body.length === 0 ? null : body,
+  });
   response.writeHead(answer.status, { "content-type": answer.headers.get("content-type") ?? "" }).end(await answer.text());
 }
