@@ -5,6 +5,7 @@ import type { FirstKexinit } from "./first-kexinit.ts";
 import type { ForwarderState } from "./host-keys.ts";
 import type { ForwarderSettings } from "./settings.ts";
 import { CertificateOffer, keepRightGuesses } from "./ssh2-handshake.ts";
+import { HybridOffer } from "./ssh2-hybrid-kex.ts";
 
 /**
  * What the server says that it is (RFC 4253 section 4.2): what answers after the login is the VM's OpenSSH, and clients behave by
@@ -34,9 +35,11 @@ export class SshServers {
   ) {
     const make = (ciphers: readonly ssh2.CipherAlgorithm[]) => {
       const certificates = new CertificateOffer(state.certificates);
+      const hybrid = new HybridOffer();
       const server = new ssh2.Server(
         { hostKeys: [...state.hostKeys], ident: SOFTWARE, algorithms: clientAlgorithms(ciphers) },
         (ssh) => {
+          hybrid.apply(ssh);
           certificates.apply(ssh);
           keepRightGuesses(ssh);
           identified(ssh);

@@ -4,10 +4,11 @@ import type { HostCertificate } from "./host-certificate.ts";
 import type { ProofContext } from "./host-key-proof.ts";
 import { Ssh2Moved } from "./packet-leg.ts";
 import { readNameLists } from "./ssh-wire.ts";
+import { KEXINIT_LISTS_AT, type PrivateOffer, withLists } from "./ssh2-offer.ts";
 
 /**
- * What `ssh2` 1.17.0 cannot be asked in public around its handshake. Beside `packet-leg.ts` the only file that touches its
- * private fields; `test/forwarder/ssh2-handshake.test.ts` fails when they move.
+ * What `ssh2` 1.17.0 cannot be asked in public around its handshake. Beside `packet-leg.ts` and `ssh2-hybrid-kex.ts` the only file that touches its
+ * private fields before the login; `test/forwarder/ssh2-handshake.test.ts` fails when they move.
  */
 
 interface PrivateKex {
@@ -21,21 +22,6 @@ interface PrivateHostKey {
   readonly type: string;
   getPublicSSH(): Buffer;
   sign(data: Buffer, algorithm?: string): Buffer | Error;
-}
-
-interface Names {
-  readonly array: readonly string[];
-}
-
-interface Direction {
-  readonly cipher: Names;
-  readonly mac: Names;
-  readonly compress: Names;
-  readonly lang: Names;
-}
-
-interface PrivateOffer {
-  readonly lists: { readonly kex: Names; readonly serverHostKey: Names; readonly cs: Direction; readonly sc: Direction };
 }
 
 interface PrivateProtocol {
@@ -88,9 +74,6 @@ function guessedRight({ _kex, _offer }: PrivateProtocol): boolean {
   return kex?.[0] === lists.kex.array[0] && hostKey?.[0] === lists.serverHostKey.array[0];
 }
 
-/** After the message type and the cookie (RFC 4253 section 7.1). */
-const KEXINIT_LISTS_AT = 17;
-
 /**
  * Offers certificates beside the plain host keys. `ssh2` knows no host certificates, but its key exchange only needs a key
  * that shows the certificate as its public half and signs as its plain type.
@@ -131,21 +114,7 @@ export class CertificateOffer {
   }
 
   #extend(offer: PrivateOffer): PrivateOffer {
-    const { kex, serverHostKey, cs, sc } = offer.lists;
-    const names = this.#certificates.map(offeredName);
-    const direction = (from: Direction) => ({
-      cipher: from.cipher.array,
-      mac: from.mac.array,
-      compress: from.compress.array,
-      lang: from.lang.array,
-    });
-    const Offer = Reflect.get(offer, "constructor") as new (lists: object) => PrivateOffer;
-    return new Offer({
-      kex: kex.array,
-      serverHostKey: [...names, ...serverHostKey.array],
-      cs: direction(cs),
-      sc: direction(sc),
-    });
+    return withLists(offer, { serverHostKey: [...this.#certificates.map(offeredName), ...offer.lists.serverHostKey.array] });
   }
 }
 

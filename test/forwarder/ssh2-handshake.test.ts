@@ -1,12 +1,10 @@
-import { type AddressInfo, createServer, connect as dial, type Socket } from "node:net";
-import ssh2 from "ssh2";
+import type { Socket } from "node:net";
 import { afterEach, expect, test } from "vitest";
-import { clientAlgorithms } from "../../forwarder/algorithms.ts";
 import { Ssh2Moved } from "../../forwarder/packet-leg.ts";
-import { string, uint32 } from "../../forwarder/ssh-wire.ts";
 import { CertificateOffer, keepRightGuesses, proofContext, rekey } from "../../forwarder/ssh2-handshake.ts";
 import { platformRandomBytes } from "../../protocol/bytes.ts";
 import { generateSshKeyPair } from "../../service/ssh-keys.ts";
+import { CLIENT_LINE, exchangeInit, KEX_REPLY, kexinit, packet, rawConnection, readUpTo } from "./support/raw-kex.ts";
 
 const closing: (() => void)[] = [];
 afterEach(() => {
@@ -15,59 +13,28 @@ afterEach(() => {
 
 const hostKey = generateSshKeyPair(platformRandomBytes);
 
-/** A server of `ssh2` as the forwarder sets it up; answers a socket to it. */
 async function connected(): Promise<Socket> {
-  const server = new ssh2.Server(
-    { hostKeys: [hostKey.privateKey], algorithms: clientAlgorithms(["aes128-ctr"]) },
-    keepRightGuesses,
-  );
-  server.on("error", () => undefined);
-  const listener = createServer((socket) => server.injectSocket(socket));
-  await new Promise<void>((resolve) => listener.listen(0, "127.0.0.1", resolve));
-  const socket = dial((listener.address() as AddressInfo).port, "127.0.0.1");
-  closing.push(() => {
-    socket.destroy();
-    listener.close();
-  });
+  const { socket, close } = await rawConnection(hostKey.privateKey, keepRightGuesses);
+  closing.push(close);
   return socket;
 }
 
-/** A packet before the first keys (RFC 4253 section 6). */
-function packet(payload: Buffer): Buffer {
-  const padding = 8 - ((5 + payload.length) % 8) + 8;
-  return Buffer.concat([uint32(1 + payload.length + padding), Buffer.of(padding), payload, Buffer.alloc(padding)]);
-}
-
-/** A KEXINIT that a guess follows. */
-function kexinit(kex: string, hostKeys: string): Buffer {
-  const lists = [kex, hostKeys, "aes128-ctr", "aes128-ctr", "hmac-sha2-256", "hmac-sha2-256", "none", "none", "", ""];
-  return packet(Buffer.concat([Buffer.of(20), Buffer.alloc(16, 7), ...lists.map((list) => string(list)), Buffer.of(1), uint32(0)]));
-}
-
 /** The client's half of curve25519 (RFC 8731): any 32 bytes are a public key. */
-const HALF = packet(Buffer.concat([Buffer.of(30), string(Buffer.alloc(32, 9))]));
-
-const KEX_REPLY = 31;
+const HALF = packet(exchangeInit(Buffer.alloc(32, 9)));
 
 /** The types of the server's packets up to its answer to the key exchange. */
-async function typesUpToReply(socket: Socket): Promise<number[]> {
-  let read = Buffer.alloc(0);
-  for await (const chunk of socket) {
-    read = Buffer.concat([read, Buffer.from(chunk as Uint8Array)]);
-    const types: number[] = [];
-    let at = read.indexOf("\n") + 1;
-    while (at > 0 && at + 6 <= read.length) {
-      types.push(read.readUInt8(at + 5));
-      at += 4 + read.readUInt32BE(at);
-    }
-    if (types.includes(KEX_REPLY)) return types;
-  }
-  throw new Error("closed before the reply");
+async function typesUpToReply(socket: Socket): Promise<(number | undefined)[]> {
+  return (await readUpTo(socket, KEX_REPLY)).payloads.map((payload) => payload[0]);
+}
+
+/** What a client sends that guesses: its line, its lists, its guess and what comes after a wrong one. */
+function guessing(kex: string, hostKeys: string, ...packets: Buffer[]): Buffer {
+  return Buffer.concat([Buffer.from(`${CLIENT_LINE}\r\n`), packet(kexinit(kex, hostKeys, true)), ...packets]);
 }
 
 test("a client that guesses the key exchange rightly is answered", async () => {
   const socket = await connected();
-  socket.write(Buffer.concat([Buffer.from("SSH-2.0-guesser\r\n"), kexinit("curve25519-sha256", "ssh-ed25519"), HALF]));
+  socket.write(guessing("curve25519-sha256", "ssh-ed25519", HALF));
   expect(await typesUpToReply(socket)).toContain(KEX_REPLY);
 });
 
@@ -76,8 +43,7 @@ test.each([
   ["the host key", "curve25519-sha256", "ssh-dss,ssh-ed25519"],
 ])("a wrong guess at %s is skipped, and what is sent after it is answered", async (_what, kex, hostKeys) => {
   const socket = await connected();
-  const guess = packet(Buffer.concat([Buffer.of(30), string(Buffer.alloc(5))]));
-  socket.write(Buffer.concat([Buffer.from("SSH-2.0-guesser\r\n"), kexinit(kex, hostKeys), guess, HALF]));
+  socket.write(guessing(kex, hostKeys, packet(exchangeInit(Buffer.alloc(5))), HALF));
   expect(await typesUpToReply(socket)).toContain(KEX_REPLY);
 });
 
