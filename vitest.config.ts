@@ -36,6 +36,8 @@ export default defineConfig({
       {
         test: {
           name: "node",
+          // Properties are tried on many inputs, and the machine may be busy.
+          testTimeout: 30_000,
           include: ["test/{protocol,service,forwarder,bin,fuzz,model}/**/*.test.ts"],
           exclude: ["test/forwarder/openssh/**"],
         },
