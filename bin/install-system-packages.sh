@@ -47,6 +47,7 @@ readonly NEEDED_BY_TESTS=(
   putty-tools=/usr/bin/plink
   lftp=/usr/bin/lftp
   python3-paramiko=/usr/lib/python3/dist-packages/paramiko/__init__.py
+  python3-asyncssh=/usr/lib/python3/dist-packages/asyncssh/__init__.py
   curl=/usr/bin/curl
   xauth=/usr/bin/xauth
   x11-utils=/usr/bin/xdpyinfo

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { writeFileSync } from "node:fs";
+import { statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, expect, test } from "vitest";
 import { BackgroundCommand, run } from "../system/command.ts";
@@ -62,30 +62,43 @@ test("rsync copies a folder there and back, and has nothing left to do the secon
   expect(await sha256OfFile(join(back, "upload"))).toBe(hash);
 });
 
-test("1 GiB by sftp, broken off in the middle on the way there and on the way back, goes on from there and arrives whole", async () => {
-  const { ssh, root, vm } = setting();
-  const [there, back] = [join(ssh.folder, "gigabyte"), join(ssh.folder, "gigabyte-back")];
-  await writeSparseFile(there, GIBIBYTE);
+/** Begins an sftp command and kills the client when a part has arrived. */
+async function breakOff(words: readonly string[], command: string, hasArrived: () => Promise<boolean>): Promise<void> {
+  const { ssh, root } = setting();
   const batch = join(ssh.folder, "batch");
-  writeFileSync(batch, `put ${there} /root/gigabyte\n`);
-  const broken = new BackgroundCommand("sftp", [...ssh.options, "-q", "-b", batch, ssh.target(root)]);
+  writeFileSync(batch, `${command}\n`);
+  const broken = new BackgroundCommand("sftp", [...ssh.options, "-q", ...words, "-b", batch, ssh.target(root)]);
   try {
-    await until("a part is there", 30_000, async () => {
-      const size = Number((await vm.exec("stat -c %s /root/gigabyte")).stdout);
-      return size > 50_000_000 ? true : undefined;
-    });
+    await until("a part has arrived", 30_000, async () => ((await hasArrived()) ? true : undefined));
+    expect(broken.process.exitCode).toBe(null);
   } finally {
     await broken.kill();
   }
+}
+
+test("1 GiB by sftp, broken off in the middle, goes on from there and arrives whole", async () => {
+  const { ssh, root, vm } = setting();
+  const there = join(ssh.folder, "gigabyte");
+  await writeSparseFile(there, GIBIBYTE);
+  const size = async () => Number((await vm.exec("stat -c %s /root/gigabyte")).stdout);
+  await breakOff([], `put ${there} /root/gigabyte`, async () => (await size()) > 50_000_000);
   const put = await ssh.sftp(root, [`reput ${there} /root/gigabyte`]);
   expect(put, put.stderr).toMatchObject({ code: 0 });
   expect(await hashInVm(setting(), "/root/gigabyte")).toBe(await sha256OfFile(there));
-  await run("sh", ["-c", `head -c 800000000 ${there} >${back}`]);
-  const get = await ssh.sftp(root, [`reget /root/gigabyte ${back}`]);
-  expect(get, get.stderr).toMatchObject({ code: 0 });
-  expect(await sha256OfFile(back)).toBe(await sha256OfFile(there));
   await vm.exec("rm /root/gigabyte");
 }, 120_000);
+
+test("a download by sftp, broken off in the middle, goes on from there and arrives whole", async () => {
+  const { ssh, root, vm } = setting();
+  const back = join(ssh.folder, "back");
+  await vm.exec("head -c 100000000 /dev/urandom >/root/download");
+  // Slow enough (Kbit/s) that it cannot be over before it is broken off.
+  await breakOff(["-l", "160000"], `get /root/download ${back}`, async () => statSync(back).size > 10_000_000);
+  expect(statSync(back).size).toBeLessThan(100_000_000);
+  const get = await ssh.sftp(root, [`reget /root/download ${back}`]);
+  expect(get, get.stderr).toMatchObject({ code: 0 });
+  expect(await sha256OfFile(back)).toBe(await hashInVm(setting(), "/root/download"));
+});
 
 test("new keys for every megabyte, asked for by the client in the middle of a transfer, lose no byte", async () => {
   const { ssh, root } = setting();
