@@ -55,6 +55,8 @@ export interface Verdict {
   readonly readAt: number;
   /** When the credential behind it expires by itself; neither a cached verdict nor a ticket may outlive it. */
   readonly expiresAt: number | null;
+  /** The only epoch of the VM at which the grant behind it holds; absent: it hangs on no grant, or on one that does not say. */
+  readonly grantedVmEpoch?: number;
 }
 
 export interface VerdictQuestion {
@@ -78,6 +80,14 @@ export interface GrantRow {
   readonly allowedUsers: readonly string[] | null;
   readonly grantedAt: number;
   readonly grantedBy: string;
+  /** The VM's epoch then: a grant ends with its account's hold on the VM, for good. Null: granted before this was noted. */
+  readonly vmEpoch: number | null;
+}
+
+/** A VM to grant, and its epoch now. */
+export interface GrantedVm {
+  readonly id: string;
+  readonly epoch: number;
 }
 
 export interface IdentityRow {
@@ -145,12 +155,12 @@ export interface IdentityApi {
   listTokens(accountId: string, page: Page): Promise<Result<{ tokens: readonly TokenRow[]; total: number }>>;
   /** Narrowing. */
   revokeToken(accountId: string, tokenId: string): Promise<Result<null>>;
-  /** The caller has made sure that the VM is the account's. */
-  grant(accountId: string, vmId: string, allowedUsers: readonly string[] | null, grantedBy: string): Promise<Result<GrantRow>>;
+  /** The caller has made sure that the VM is the account's, and read its epoch. A grant of an earlier epoch is replaced. */
+  grant(accountId: string, vm: GrantedVm, allowedUsers: readonly string[] | null, grantedBy: string): Promise<Result<GrantRow>>;
   listGrants(accountId: string, page: Page): Promise<Result<{ grants: readonly GrantRow[]; total: number }>>;
   getGrant(accountId: string, vmId: string): Promise<Result<GrantRow>>;
   /** Narrowing unless every user admitted before is still admitted. */
-  updateGrant(accountId: string, vmId: string, allowedUsers: readonly string[] | null): Promise<Result<GrantRow>>;
+  updateGrant(accountId: string, vm: GrantedVm, allowedUsers: readonly string[] | null): Promise<Result<GrantRow>>;
   /** Narrowing. */
   revokeGrant(accountId: string, vmId: string): Promise<Result<null>>;
   /** Who a token is; refuses unknown, revoked and expired ones alike with `credential-invalid`. */

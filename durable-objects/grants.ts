@@ -1,8 +1,15 @@
 import type { GrantRow } from "./contract.ts";
 
-type Row = { vm_id: string; id: string; allowed_users: string | null; granted_at: number; granted_by: string };
+type Row = {
+  vm_id: string;
+  id: string;
+  allowed_users: string | null;
+  granted_at: number;
+  granted_by: string;
+  vm_epoch: number | null;
+};
 
-const COLUMNS = "vm_id, id, allowed_users, granted_at, granted_by";
+const COLUMNS = "vm_id, id, allowed_users, granted_at, granted_by, vm_epoch";
 
 /** The grants of one identity: one row a VM. */
 export class Grants {
@@ -30,12 +37,13 @@ export class Grants {
 
   put(grant: GrantRow): void {
     this.#sql.exec(
-      `INSERT OR REPLACE INTO grants (${COLUMNS}) VALUES (?, ?, ?, ?, ?)`,
+      `INSERT OR REPLACE INTO grants (${COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)`,
       grant.vmId,
       grant.id,
       grant.allowedUsers === null ? null : JSON.stringify(grant.allowedUsers),
       grant.grantedAt,
       grant.grantedBy,
+      grant.vmEpoch,
     );
   }
 
@@ -52,7 +60,13 @@ function toGrant(identityId: string, row: Row): GrantRow {
     allowedUsers: row.allowed_users === null ? null : (JSON.parse(row.allowed_users) as string[]),
     grantedAt: row.granted_at,
     grantedBy: row.granted_by,
+    vmEpoch: row.vm_epoch,
   };
+}
+
+/** Whether the account lost the VM since it granted it; `vmEpoch`: the VM's now, or as it was read a moment ago. */
+export function isOver(grant: GrantRow, vmEpoch: number): boolean {
+  return grant.vmEpoch !== null && grant.vmEpoch < vmEpoch;
 }
 
 /** Whether somebody whom `before` admitted is no longer admitted by `after`; `null` admits every Linux user. */

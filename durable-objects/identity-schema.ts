@@ -18,4 +18,5 @@ export const IDENTITY_SCHEMA: readonly string[] = [
    ${OUTBOX_TABLE}`,
   `ALTER TABLE identity ADD COLUMN swept_at INTEGER NOT NULL DEFAULT 0;
    CREATE INDEX tokens_expiring ON tokens (expires_at) WHERE expires_at IS NOT NULL AND revoked_at IS NULL;`,
+  "ALTER TABLE grants ADD COLUMN vm_epoch INTEGER;",
 ];

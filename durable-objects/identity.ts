@@ -4,10 +4,20 @@ import { isLinuxUser } from "../protocol/linux-user.ts";
 import { CREDENTIAL_INVALID_MESSAGE, IDENTITY_NOT_FOUND_MESSAGE } from "../protocol/messages.ts";
 import { identitySubject } from "../protocol/subjects.ts";
 import { mintCredential } from "../protocol/tokens.ts";
-import type { GrantRow, IdentityApi, IdentityRow, IdentityStanding, Page, TokenRow, Verdict, VerdictQuestion } from "./contract.ts";
+import type {
+  GrantedVm,
+  GrantRow,
+  IdentityApi,
+  IdentityRow,
+  IdentityStanding,
+  Page,
+  TokenRow,
+  Verdict,
+  VerdictQuestion,
+} from "./contract.ts";
 import { decide } from "./decide.ts";
 import type { Env } from "./env.ts";
-import { Grants, isNarrower } from "./grants.ts";
+import { Grants, isNarrower, isOver } from "./grants.ts";
 import { IDENTITY_SCHEMA } from "./identity-schema.ts";
 import { Outbox } from "./outbox.ts";
 import { StoredObject } from "./stored-object.ts";
@@ -120,7 +130,7 @@ export class Identity extends StoredObject implements IdentityApi {
 
   async grant(
     accountId: string,
-    vmId: string,
+    vm: GrantedVm,
     allowedUsers: readonly string[] | null,
     grantedBy: string,
   ): Promise<Result<GrantRow>> {
@@ -128,15 +138,24 @@ export class Identity extends StoredObject implements IdentityApi {
     if (row === null) return notFound();
     const refusal = this.#refuseUsers(allowedUsers);
     if (refusal !== null) return failure("bad-request", refusal);
-    if (this.#grants.get(row.id, vmId) !== null) {
+    const before = this.#grants.get(row.id, vm.id);
+    if (before !== null && !isOver(before, vm.epoch)) {
       return failure("grant-exists", "This identity already has a grant on this VM. Update that grant instead.");
     }
     const most = this.settings.MAX_GRANTS_PER_IDENTITY;
-    if (this.#grants.count() >= most) {
+    if (before === null && this.#grants.count() >= most) {
       return failure("quota-exceeded", `This identity has ${most} grants, the most it may have.`);
     }
     const id = newRowId(this.randomBytes);
-    const grant = { id, identityId: row.id, vmId, allowedUsers, grantedAt: this.clock(), grantedBy };
+    const grant = {
+      id,
+      identityId: row.id,
+      vmId: vm.id,
+      allowedUsers,
+      grantedAt: this.clock(),
+      grantedBy,
+      vmEpoch: vm.epoch,
+    };
     this.#grants.put(grant);
     return success(grant);
   }
@@ -154,13 +173,13 @@ export class Identity extends StoredObject implements IdentityApi {
     return grant === null ? noGrant() : success(grant);
   }
 
-  async updateGrant(accountId: string, vmId: string, allowedUsers: readonly string[] | null): Promise<Result<GrantRow>> {
+  async updateGrant(accountId: string, vm: GrantedVm, allowedUsers: readonly string[] | null): Promise<Result<GrantRow>> {
     const row = this.#owned(accountId);
     if (row === null) return notFound();
     const refusal = this.#refuseUsers(allowedUsers);
     if (refusal !== null) return failure("bad-request", refusal);
-    const before = this.#grants.get(row.id, vmId);
-    if (before === null) return noGrant();
+    const before = this.#grants.get(row.id, vm.id);
+    if (before === null || isOver(before, vm.epoch)) return noGrant();
     const after = { ...before, allowedUsers };
     if (isNarrower(before.allowedUsers, allowedUsers)) await this.#narrow(row, () => this.#grants.put(after));
     else this.#grants.put(after);
@@ -204,7 +223,8 @@ export class Identity extends StoredObject implements IdentityApi {
     const found = this.#authenticate(findToken);
     if (found === null) return failure("credential-invalid", CREDENTIAL_INVALID_MESSAGE);
     const { row, token, now } = found;
-    const decided = decide(question, this.#grants.get(row.id, question.vmId));
+    const grant = this.#grants.get(row.id, question.vmId);
+    const decided = decide(question, grant);
     if (!decided.ok) return decided;
     return success({
       subject: identitySubject(row.id),
@@ -216,6 +236,7 @@ export class Identity extends StoredObject implements IdentityApi {
       epoch: row.epoch,
       readAt: now,
       expiresAt: token.expiresAt,
+      ...(grant === null || grant.vmEpoch === null ? {} : { grantedVmEpoch: grant.vmEpoch }),
     });
   }
 

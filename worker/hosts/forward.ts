@@ -52,7 +52,7 @@ export async function forward(edge: Edge, authority: Authority, call: HostCall):
 /** The same for calls that go another way. */
 export async function forwardBy(edge: Edge, authority: Authority, journey: Journey): Promise<Result<Response>> {
   const { isOnce, readsPlace } = journey;
-  const known = await basisOf(edge, authority.verdict, readsPlace, null);
+  const known = await knownBasis(edge, authority, readsPlace);
   const isTooOld = known.ok && isOnce && edge.clock() - readAtOf(known.value) > edge.settings.STREAM_VERDICT_MAX_AGE_MS;
   const basis = isTooOld ? await rereadBasis(edge, authority, readsPlace, known.value) : known;
   if (!basis.ok) return basis;
@@ -96,6 +96,17 @@ async function afterMisplaced(edge: Edge, first: Attempt, journey: Journey): Pro
 /** A host that refused has done nothing; one that fell silent may have, and a command must not run twice. */
 function mayRepeat(kind: FailureKind, { isOnce, isPlainPost }: Journey): boolean {
   return !isOnce && (kind !== "host-unavailable" || !isPlainPost);
+}
+
+/**
+ * By what the edge knows. A verdict may be kept from before the VM left the account, came back and was granted anew: one whose
+ * grant does not hold is read again before anybody is refused.
+ */
+async function knownBasis(edge: Edge, authority: Authority, readsPlace: boolean): Promise<Result<TicketBasis>> {
+  const known = await basisOf(edge, authority.verdict, readsPlace, null);
+  if (known.ok || known.failure.kind !== "vm-not-found" || authority.verdict.grantedVmEpoch === undefined) return known;
+  const verdict = await authority.reread();
+  return verdict.ok ? basisOf(edge, verdict.value, readsPlace, null) : verdict;
 }
 
 /** What a ticket for this verdict hangs on. `refused`: what a verifier refused; then the objects are asked. */

@@ -89,9 +89,16 @@ export async function locate(edge: Edge, verdict: Verdict): Promise<Result<Place
   return ofAccount(verdict, await ask(() => vmObject(edge.env, verdict.vmId).placement()));
 }
 
-/** Refuses a place whose VM is not the verdict's account's. */
+/** Refuses a place whose VM is not the verdict's account's, or was not all the time since it was granted. */
 export function ofAccount(verdict: Verdict, placement: Result<Placement>): Result<Placement> {
-  return placement.ok && placement.value.accountId !== verdict.accountId ? VM_NOT_FOUND : placement;
+  if (!placement.ok) return placement;
+  const { accountId, epoch } = placement.value;
+  return accountId === verdict.accountId && holdsAt(verdict, epoch) ? placement : VM_NOT_FOUND;
+}
+
+/** Whether a verdict's grant, if it hangs on one, still holds at this epoch of the VM. */
+export function holdsAt({ grantedVmEpoch }: Pick<Verdict, "grantedVmEpoch">, vmEpoch: number): boolean {
+  return grantedVmEpoch === undefined || grantedVmEpoch === vmEpoch;
 }
 
 async function readQuestion(edge: Edge, credential: Credential, request: VmRequest): Promise<Result<VerdictQuestion>> {
@@ -130,8 +137,15 @@ async function readTokenVerdict(edge: Edge, credential: Credential, question: Ve
   if (!isOpenToAccessTokens(question.operation)) return refuseToken(edge, credential);
   const verdict = await ask(() => identityObject(edge.env, credential.routing).verdict(credential.secretHash, question));
   if (!verdict.ok) return verdict;
-  const tenancy = await ask(() => accountObject(edge.env, verdict.value.accountId).tenancy());
-  return tenancy.ok ? verdict : tenancy;
+  const { accountId, vmId, grantedVmEpoch } = verdict.value;
+  const [tenancy, vmEpoch] = await Promise.all([
+    ask(() => accountObject(edge.env, accountId).tenancy()),
+    grantedVmEpoch === undefined ? null : ask(async () => success(await vmObject(edge.env, vmId).epoch())),
+  ]);
+  if (!tenancy.ok) return tenancy;
+  if (vmEpoch === null) return verdict;
+  if (!vmEpoch.ok) return vmEpoch;
+  return holdsAt(verdict.value, vmEpoch.value) ? verdict : VM_NOT_FOUND;
 }
 
 async function readKeyVerdict(edge: Edge, credential: Credential, question: VerdictQuestion): Promise<Result<Verdict>> {

@@ -1,5 +1,5 @@
-import type { GrantRow, IdentityApi, Page } from "../../durable-objects/contract.ts";
-import type { Result } from "../../protocol/failures.ts";
+import type { GrantedVm, GrantRow, IdentityApi, Page } from "../../durable-objects/contract.ts";
+import { type Result, success } from "../../protocol/failures.ts";
 import { isVmId } from "../../protocol/ids.ts";
 import type { AccountPrincipal } from "../auth/principal.ts";
 import type { Edge } from "../edge.ts";
@@ -26,8 +26,8 @@ export async function grantVm(
   if (!isVmId(key.vmId)) return VM_NOT_FOUND;
   const vm = await ask(() => vmObject(edge.env, key.vmId).read(account.accountId));
   if (!vm.ok) return vm;
-  const granted = await tell(() =>
-    identityObject(edge.env, id.value).grant(account.accountId, key.vmId, allowedUsers, account.keyId),
+  const granted = await withEpoch(edge, key.vmId, (now) =>
+    tell(() => identityObject(edge.env, id.value).grant(account.accountId, now, allowedUsers, account.keyId)),
   );
   await widened(edge, id.value);
   return granted;
@@ -55,7 +55,7 @@ export async function updateGrant(
   allowedUsers: readonly string[] | null,
 ): Promise<Result<GrantRow>> {
   return withIdentity(edge, key, async (identity) => {
-    const updated = await tell(() => identity().updateGrant(accountId, key.vmId, allowedUsers));
+    const updated = await withEpoch(edge, key.vmId, (vm) => tell(() => identity().updateGrant(accountId, vm, allowedUsers)));
     await widened(edge, key.identityId);
     return updated;
   });
@@ -64,6 +64,12 @@ export async function updateGrant(
 /** Narrowing. */
 export async function revokeGrant(edge: Edge, accountId: string, key: GrantKey): Promise<Result<null>> {
   return withIdentity(edge, key, (identity) => tell(() => identity().revokeGrant(accountId, key.vmId)));
+}
+
+/** With the VM's epoch now: if the account loses the VM meanwhile, what is granted is void. */
+async function withEpoch<T>(edge: Edge, vmId: string, use: (vm: GrantedVm) => Promise<Result<T>>): Promise<Result<T>> {
+  const epoch = await ask(async () => success(await vmObject(edge.env, vmId).epoch()));
+  return epoch.ok ? use({ id: vmId, epoch: epoch.value }) : epoch;
 }
 
 async function withIdentity<T>(

@@ -1,4 +1,4 @@
-import type { VerdictQuestion } from "../../durable-objects/contract.ts";
+import type { Verdict, VerdictQuestion } from "../../durable-objects/contract.ts";
 import type { Placement } from "../../durable-objects/vm-contract.ts";
 import { type Result, success } from "../../protocol/failures.ts";
 import { isVmId } from "../../protocol/ids.ts";
@@ -9,6 +9,7 @@ import type { ServicePrincipal } from "../auth/service.ts";
 import type { Edge } from "../edge.ts";
 import { CREDENTIAL_INVALID, VM_NOT_FOUND } from "../masks.ts";
 import { accountObject, ask, identityObject, vmObject } from "../objects.ts";
+import { holdsAt } from "./authorise.ts";
 
 /**
  * Whether a live SSH or terminal session may go on: the credential that began it still holds, still admits its Linux user, and the
@@ -30,7 +31,8 @@ export async function checkSession(
   ]);
   if (!tenancy.ok) return tenancy;
   if (!vm.ok) return vm;
-  if (vm.value.accountId !== accountId || !mayAsk(asker, operation, vm.value)) return VM_NOT_FOUND;
+  if (vm.value.accountId !== accountId || !holdsAt(holder.value, vm.value.epoch)) return VM_NOT_FOUND;
+  if (!mayAsk(asker, operation, vm.value)) return VM_NOT_FOUND;
   return success({ epoch, accountEpoch: tenancy.value.epoch, vmEpoch: vm.value.epoch });
 }
 
@@ -44,7 +46,7 @@ async function recheck(
   edge: Edge,
   { subject, credentialId }: SessionCheckRequest,
   question: VerdictQuestion,
-): Promise<Result<{ accountId: string; epoch: number }>> {
+): Promise<Result<Pick<Verdict, "accountId" | "epoch" | "grantedVmEpoch">>> {
   const [kind, objectName] = subject.split(":");
   if (objectName === undefined) return CREDENTIAL_INVALID;
   return kind === "account"
