@@ -15,6 +15,8 @@ export interface BackgroundRecord {
   readonly linuxUser: string | null;
   /** When it is forgotten, milliseconds since 1970 UTC. */
   readonly expiresAt: number;
+  /** Trace id of the request that began it. Absent: entered before this was noted. */
+  readonly trace?: string;
 }
 
 /** What the object does itself. */

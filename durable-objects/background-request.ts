@@ -68,17 +68,17 @@ export class BackgroundRequest extends StoredObject implements BackgroundRequest
   }
 
   async #perform(record: BackgroundRecord, task: BackgroundTask): Promise<TaskResult> {
-    const { accountId, vmId } = record;
+    const { accountId, vmId, trace } = record;
     switch (task.kind) {
       case "create": {
         const vm = () => this.env.VM.getByName(vmId);
-        const made = await settled(() => vm().create(accountId, vmId, task.spec));
+        const made = await settled(() => vm().create(accountId, vmId, task.spec, trace));
         return { kind: "create", result: await unlessTaken(made, () => vm().created(accountId)) };
       }
       case "snapshot": {
         const { snapshotId, wish } = task;
         const snapshot = () => this.env.SNAPSHOT.getByName(snapshotId);
-        const taken = await settled(() => snapshot().take(accountId, snapshotId, wish));
+        const taken = await settled(() => snapshot().take(accountId, snapshotId, wish, trace));
         return { kind: "snapshot", result: await unlessTaken(taken, () => snapshot().taken(accountId)) };
       }
     }

@@ -1,5 +1,6 @@
 import type { Clock, RandomBytes } from "../protocol/bytes.ts";
 import { type FailureKind, failure, isFailure, type Result, success } from "../protocol/failures.ts";
+import { TRACE_HEADER } from "../protocol/headers.ts";
 import type { Operation } from "../protocol/operations.ts";
 import { accountSubject } from "../protocol/subjects.ts";
 import { mintTicket } from "../worker/tickets/mint.ts";
@@ -25,6 +26,8 @@ export interface HostRoute {
   readonly body: object | null;
   /** Longest wait for the answer, in milliseconds. */
   readonly limitMs: number;
+  /** Trace id of the request that this is done for; null: for none. */
+  readonly trace: string | null;
 }
 
 /** `credentialId` of verdicts that an object makes on behalf of its account. */
@@ -67,7 +70,7 @@ export class HostClient {
 
   async #attempt(target: HostTarget, route: HostRoute): Promise<Result<unknown>> {
     const { vmId: vm } = target;
-    const { operation, method, suffix, body, limitMs } = route;
+    const { operation, method, suffix, body, limitMs, trace } = route;
     let ticket: string;
     try {
       ticket = await this.#ticket(target, operation);
@@ -78,7 +81,11 @@ export class HostClient {
     try {
       const response = await fetch(`${target.hostUrl}/vms/${vm}${suffix}`, {
         method,
-        headers: { authorization: `Bearer ${ticket}`, ...(body === null ? {} : { "content-type": "application/json" }) },
+        headers: {
+          authorization: `Bearer ${ticket}`,
+          ...(trace === null ? {} : { [TRACE_HEADER]: trace }),
+          ...(body === null ? {} : { "content-type": "application/json" }),
+        },
         ...(body === null ? {} : { body: JSON.stringify(body) }),
         // A ticket goes to the host it was made for and nowhere else.
         redirect: "manual",
@@ -90,7 +97,7 @@ export class HostClient {
       noteRefusal(answer, ticket);
       return { ok: false, failure: answer };
     } catch (error) {
-      console.warn(JSON.stringify({ message: "a VM's host did not answer", vm, operation, error: String(error) }));
+      console.warn(JSON.stringify({ message: "a VM's host did not answer", vm, operation, traceId: trace, error: String(error) }));
       return hostUnavailable("did not answer");
     }
   }

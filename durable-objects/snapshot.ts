@@ -25,7 +25,7 @@ export class Snapshot extends StoredObject implements SnapshotApi {
     this.#host = new HostClient(env, clock, (length) => this.randomBytes(length));
   }
 
-  async take(accountId: string, snapshotId: string, wish: SnapshotWish): Promise<Result<SnapshotRecord>> {
+  async take(accountId: string, snapshotId: string, wish: SnapshotWish, trace?: string): Promise<Result<SnapshotRecord>> {
     if (this.#store.read() !== null) return failure("conflict", "A snapshot with this id exists already.", { taken: "id" });
     const vm = await this.env.VM.getByName(wish.sourceVmId).read(accountId);
     if (!vm.ok) return vm;
@@ -37,7 +37,7 @@ export class Snapshot extends StoredObject implements SnapshotApi {
     const { resources } = vm.value;
     this.#store.insert({ ...wish, id: snapshotId, accountId, resources, region, hostId, hostUrl });
     this.#rearm();
-    this.#taking = this.#take().finally(() => {
+    this.#taking = this.#take(trace ?? null).finally(() => {
       this.#taking = null;
     });
     return this.#taking;
@@ -69,12 +69,12 @@ export class Snapshot extends StoredObject implements SnapshotApi {
     return success(snapshotRecord(this.#store.must()));
   }
 
-  async remove(accountId: string): Promise<Result<SnapshotRecord>> {
+  async remove(accountId: string, trace?: string): Promise<Result<SnapshotRecord>> {
     const row = this.#visible(accountId);
     if (row === null) return notFound();
     if (row.intent === "take") return failure("snapshot-not-ready", "The snapshot is being taken. Delete it when that is done.");
     this.#store.change({ state: "deleted", intent: "clean", attempts: 0 });
-    await this.#clean();
+    await this.#clean(trace ?? null);
     return success(snapshotRecord(this.#store.must()));
   }
 
@@ -99,11 +99,11 @@ export class Snapshot extends StoredObject implements SnapshotApi {
       return;
     }
     this.#store.change({ attempts: row.attempts + 1 });
-    if (row.intent === "take") await this.#fail("The service was restarted while the snapshot was taken.");
-    else await this.#clean();
+    if (row.intent === "take") await this.#fail("The service was restarted while the snapshot was taken.", null);
+    else await this.#clean(null);
   }
 
-  async #take(): Promise<Result<SnapshotRecord>> {
+  async #take(trace: string | null): Promise<Result<SnapshotRecord>> {
     const row = this.#store.must();
     const entered = await this.#enter(row);
     if (!entered.ok) return entered;
@@ -113,9 +113,10 @@ export class Snapshot extends StoredObject implements SnapshotApi {
       suffix: "/snapshots",
       body: { snapshotId: row.id },
       limitMs: this.settings.SNAPSHOT_LIMIT_MS,
+      trace,
     });
     if (!outcome.ok) {
-      await this.#fail(outcome.failure.message);
+      await this.#fail(outcome.failure.message, trace);
       return outcome;
     }
     this.#store.change({ state: "ready", intent: null });
@@ -145,13 +146,13 @@ export class Snapshot extends StoredObject implements SnapshotApi {
     return { ok: false, failure: refused };
   }
 
-  async #fail(reason: string): Promise<void> {
+  async #fail(reason: string, trace: string | null): Promise<void> {
     this.#store.change({ state: "failed", failureReason: reason, intent: "clean", attempts: 0 });
-    await this.#clean();
+    await this.#clean(trace);
   }
 
   /** Has the host delete the disk; what fails is left to the alarm. */
-  async #clean(): Promise<void> {
+  async #clean(trace: string | null): Promise<void> {
     const row = await this.#located(this.#store.must());
     const outcome = await this.#host.call(this.#target(row), {
       operation: "snapshot",
@@ -159,6 +160,7 @@ export class Snapshot extends StoredObject implements SnapshotApi {
       suffix: `/snapshots/${row.id}`,
       body: null,
       limitMs: this.settings.VM_CALL_LIMIT_MS,
+      trace,
     });
     if (!isUnsettled(outcome)) this.#store.change({ intent: null, attempts: 0 });
     await this.#note();

@@ -126,13 +126,16 @@ export interface Tenancy {
 /** Counts of an account's VMs by state, for list answers. */
 export type VmCounts = Readonly<Record<VmState, number>>;
 
-/** Object name: the VM id. `accountId` is the caller's; another account's VM does not exist, nor does a deleted one. */
+/**
+ * Object name: the VM id. `accountId` is the caller's; another account's VM does not exist, nor does a deleted one. `trace` names
+ * the caller's request in the host's log.
+ */
 export interface VmApi {
   /**
    * Places and creates the machine, makes its users, and answers when it runs; a registered one may be down. Undone by alarm
    * if it dies half-way.
    */
-  create(accountId: string, vmId: string, spec: VmSpec): Promise<Result<VmRecord>>;
+  create(accountId: string, vmId: string, spec: VmSpec, trace?: string): Promise<Result<VmRecord>>;
   /** The VM once its creation has ended; `vm-not-found` when it did not come to be. */
   created(accountId: string): Promise<Result<VmRecord>>;
   /** `accountId` null: the caller already holds a verdict on this VM. */
@@ -142,17 +145,17 @@ export interface VmApi {
   exposure(): Promise<Result<Exposure>>;
   /** Narrowing for the account that has the VM: another account of the deployment has it from now on. */
   transfer(toAccountId: string): Promise<Result<VmRecord>>;
-  start(accountId: string): Promise<Result<VmRecord>>;
-  stop(accountId: string): Promise<Result<VmRecord>>;
-  suspend(accountId: string): Promise<Result<VmRecord>>;
+  start(accountId: string, trace?: string): Promise<Result<VmRecord>>;
+  stop(accountId: string, trace?: string): Promise<Result<VmRecord>>;
+  suspend(accountId: string, trace?: string): Promise<Result<VmRecord>>;
   /** `unsupported` for a registered machine: nobody made it. */
-  remove(accountId: string): Promise<Result<VmRecord>>;
+  remove(accountId: string, trace?: string): Promise<Result<VmRecord>>;
   /** Takes a registered machine away from its account; the machine itself goes on. `unsupported` for any other. */
-  unregister(accountId: string): Promise<Result<VmRecord>>;
+  unregister(accountId: string, trace?: string): Promise<Result<VmRecord>>;
   /** Changes traits; when the VM sleeps is told to its host first. More metadata than allowed is `bad-request`. */
-  update(accountId: string, change: VmChange): Promise<Result<VmRecord>>;
+  update(accountId: string, change: VmChange, trace?: string): Promise<Result<VmRecord>>;
   /** Gives the machine other sizes; absent ones stay. `growOnly`: refuses what is smaller than it has. */
-  resize(accountId: string, wish: MachineResources, growOnly: boolean): Promise<Result<VmRecord>>;
+  resize(accountId: string, wish: MachineResources, growOnly: boolean, trace?: string): Promise<Result<VmRecord>>;
   firewall(accountId: string): Promise<Result<readonly FirewallRule[]>>;
   /** The record as soon as the VM neither runs nor starts, or after `VM_AWAIT_STEP_MS` whatever it is then. */
   untilAtRest(accountId: string): Promise<Result<VmRecord>>;

@@ -33,6 +33,8 @@ export type HostOutcome = Result<MachineStatus>;
 export class VmHost {
   readonly #client: HostClient;
   readonly #settings: Settings;
+  /** Names the request on whose behalf the host is asked, in the host's log; null: it is the object's own doing. */
+  trace: string | null = null;
 
   constructor(env: Env, settings: Settings, clock: Clock, randomBytes: RandomBytes) {
     this.#client = new HostClient(env, clock, randomBytes);
@@ -42,12 +44,12 @@ export class VmHost {
   async call(row: VmRow, operation: PlainOperation): Promise<HostOutcome> {
     const [method, suffix] = ROUTES[operation];
     const limitMs = operation === "create" ? this.#settings.VM_CREATE_LIMIT_MS : this.#settings.VM_CALL_LIMIT_MS;
-    return this.#ask(row, { operation, method, suffix, body: bodyOf(row, operation), limitMs });
+    return this.#ask(row, { operation, method, suffix, body: bodyOf(row, operation), limitMs, trace: this.trace });
   }
 
   async resize(row: VmRow, resources: MachineResources): Promise<HostOutcome> {
     const limitMs = this.#settings.VM_CALL_LIMIT_MS;
-    return this.#ask(row, { operation: "resize", method: "POST", suffix: "/resize", body: resources, limitMs });
+    return this.#ask(row, { operation: "resize", method: "POST", suffix: "/resize", body: resources, limitMs, trace: this.trace });
   }
 
   async #ask(row: VmRow, route: HostRoute): Promise<HostOutcome> {

@@ -67,7 +67,8 @@ export async function taskOrBackground<Task extends BackgroundTask>(
   const requestId = newBackgroundId(edge.randomBytes);
   const subject = accountSubject(accountId);
   const expiresAt = expiry(edge);
-  const begun = await begin(edge, requestId, { kind: task.kind, subject, accountId, vmId, linuxUser: null, expiresAt }, task);
+  const record = { kind: task.kind, subject, accountId, vmId, linuxUser: null, expiresAt, trace: edge.traceId };
+  const begun = await begin(edge, requestId, record, task);
   if (!begun.ok) return begun;
   const ended = await tell(() => backgroundRequestObject(edge.env, requestId).ended(waitMs));
   // What cannot be waited for now can be asked for later.
@@ -96,7 +97,7 @@ function begin(edge: Edge, requestId: string, record: BackgroundRecord, task: Ba
 }
 
 function execRecord(edge: Edge, { subject, accountId, vmId, linuxUser }: Verdict): BackgroundRecord {
-  return { kind: "exec", subject, accountId, vmId, linuxUser, expiresAt: expiry(edge) };
+  return { kind: "exec", subject, accountId, vmId, linuxUser, expiresAt: expiry(edge), trace: edge.traceId };
 }
 
 /** No request runs for longer than a host may take to answer; then its result is kept. */

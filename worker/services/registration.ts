@@ -31,13 +31,13 @@ export async function registerVm(
     return failure("unsupported", `This host makes its machines (driver ${host.driver}): none is there.`);
   if (!host.connected) return failure("host-unavailable", "The host is not connected at the moment. Try again shortly.");
   const spec = { ...PLAIN_VM, name, registeredOn: { region, hostId } };
-  const made = await tell(() => vmObject(edge.env, vmId).create(accountId, vmId, spec));
+  const made = await tell(() => vmObject(edge.env, vmId).create(accountId, vmId, spec, edge.traceId));
   return made.ok ? success({ vmId: made.value.id, state: made.value.state }) : made;
 }
 
 /** Takes an existing machine away from its account: no token opens it any more. The machine goes on. */
 export async function unregisterVm(edge: Edge, accountId: string, vmId: string): Promise<Result<null>> {
   if (!isVmId(vmId)) return failure("vm-id-invalid", "A VM id is 20 lower-case letters and digits.");
-  const gone: Result<VmRecord> = await tell(() => vmObject(edge.env, vmId).unregister(accountId));
+  const gone: Result<VmRecord> = await tell(() => vmObject(edge.env, vmId).unregister(accountId, edge.traceId));
   return gone.ok ? success(null) : gone;
 }

@@ -27,7 +27,7 @@ export async function takeSnapshot(edge: Edge, accountId: string, wish: Snapshot
 }
 
 async function take(edge: Edge, accountId: string, snapshotId: string, wish: SnapshotWish): Promise<Result<SnapshotRecord>> {
-  const taken = await tell(() => snapshotObject(edge.env, snapshotId).take(accountId, snapshotId, wish));
+  const taken = await tell(() => snapshotObject(edge.env, snapshotId).take(accountId, snapshotId, wish, edge.traceId));
   return unlessTaken(taken, () => snapshotObject(edge.env, snapshotId).taken(accountId));
 }
 
@@ -74,7 +74,7 @@ export async function changeSnapshot(
 /** VMs that began with it stay. */
 export async function removeSnapshot(edge: Edge, accountId: string, named: string): Promise<Result<SnapshotRecord>> {
   const id = await snapshotIdOf(edge, accountId, named);
-  return id.ok ? tell(() => snapshotObject(edge.env, id.value).remove(accountId)) : id;
+  return id.ok ? tell(() => snapshotObject(edge.env, id.value).remove(accountId, edge.traceId)) : id;
 }
 
 export async function listSnapshots(
@@ -102,7 +102,7 @@ async function build(edge: Edge, accountId: string, snapshotId: string, spec: Vm
   if (!vm.ok) return vm;
   const { id: sourceVmId } = vm.value;
   const taken = await take(edge, accountId, snapshotId, { sourceVmId, name: spec.name, slug: null });
-  await clearAway(edge, "vm", sourceVmId, () => vmObject(edge.env, sourceVmId).remove(accountId));
+  await clearAway(edge, "vm", sourceVmId, () => vmObject(edge.env, sourceVmId).remove(accountId, edge.traceId));
   return taken;
 }
 
@@ -119,7 +119,7 @@ export async function forkVm(edge: Edge, accountId: string, vmId: string, count:
   if (!taken.ok) return taken;
   const { id: snapshotId } = taken.value;
   const forks = await copies(edge, accountId, vmId, snapshotId, count);
-  await clearAway(edge, "snapshot", snapshotId, () => snapshotObject(edge.env, snapshotId).remove(accountId));
+  await clearAway(edge, "snapshot", snapshotId, () => snapshotObject(edge.env, snapshotId).remove(accountId, edge.traceId));
   return forks;
 }
 
@@ -139,7 +139,7 @@ async function copies(edge: Edge, accountId: string, vmId: string, snapshotId: s
   const forks = made.flatMap((vm) => (vm.ok ? [vm.value] : []));
   const refused = made.find((vm) => !vm.ok);
   if (refused === undefined || refused.ok) return success({ vmId, forks });
-  await Promise.all(forks.map(({ id }) => clearAway(edge, "vm", id, () => vmObject(edge.env, id).remove(accountId))));
+  await Promise.all(forks.map(({ id }) => clearAway(edge, "vm", id, () => vmObject(edge.env, id).remove(accountId, edge.traceId))));
   return refused;
 }
 

@@ -14,5 +14,5 @@ export async function resizeVm(
   growOnly: boolean,
 ): Promise<Result<VmRecord>> {
   const id = await vmIdOf(edge, accountId, named);
-  return id.ok ? await tell(() => vmObject(edge.env, id.value).resize(accountId, wish, growOnly)) : id;
+  return id.ok ? await tell(() => vmObject(edge.env, id.value).resize(accountId, wish, growOnly, edge.traceId)) : id;
 }

@@ -25,7 +25,7 @@ export async function updateVm(
   if (!vm.ok) return vm;
   const slugged = slug === undefined ? null : await setSlug(edge, accountId, id.value, slug);
   if (slugged?.ok === false) return slugged;
-  return await tell(() => vmObject(edge.env, id.value).update(accountId, change));
+  return await tell(() => vmObject(edge.env, id.value).update(accountId, change, edge.traceId));
 }
 
 /** What a start may change on the way, if it asks for anything: the owner's to decide, not an access token's. */
@@ -35,7 +35,7 @@ export async function changeOnStart(edge: Edge, { verdict }: FreshAuthority, cha
   if (subject !== accountSubject(accountId)) {
     return failure("forbidden", "An access token may start a VM, but not change when it sleeps. Use an API key.");
   }
-  const changed = await tell(() => vmObject(edge.env, vmId).update(accountId, change));
+  const changed = await tell(() => vmObject(edge.env, vmId).update(accountId, change, edge.traceId));
   return changed.ok ? success(null) : changed;
 }
 

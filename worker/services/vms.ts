@@ -36,13 +36,13 @@ export async function createVmOrBackground(edge: Edge, accountId: string, spec: 
  */
 function undoIfLeft(edge: Edge, accountId: string, vmId: string): void {
   if (edge.idempotencyKey !== null) return;
-  const undo = () => edge.waitUntil(tell(() => vmObject(edge.env, vmId).remove(accountId)));
+  const undo = () => edge.waitUntil(tell(() => vmObject(edge.env, vmId).remove(accountId, edge.traceId)));
   edge.callerLeft.addEventListener("abort", undo, { once: true });
 }
 
 async function create(edge: Edge, accountId: string, vmId: string, spec: VmSpec): Promise<Result<VmRecord>> {
   undoIfLeft(edge, accountId, vmId);
-  const made = await tell(() => vmObject(edge.env, vmId).create(accountId, vmId, spec));
+  const made = await tell(() => vmObject(edge.env, vmId).create(accountId, vmId, spec, edge.traceId));
   return unlessTaken(made, () => vmObject(edge.env, vmId).created(accountId));
 }
 
@@ -80,7 +80,7 @@ export async function readVm(edge: Edge, { verdict }: FreshAuthority): Promise<R
 
 /** Starts or wakes a VM; running already is success. */
 export async function startVm(edge: Edge, { verdict }: FreshAuthority): Promise<Result<VmRecord>> {
-  return await tell(() => vmObject(edge.env, verdict.vmId).start(verdict.accountId));
+  return await tell(() => vmObject(edge.env, verdict.vmId).start(verdict.accountId, edge.traceId));
 }
 
 /** What only the owner may do to a machine. */
@@ -88,7 +88,7 @@ export type OwnerAction = "stop" | "suspend" | "remove";
 
 export async function actAsOwner(edge: Edge, accountId: string, vmId: string, action: OwnerAction): Promise<Result<VmRecord>> {
   if (!isVmId(vmId)) return failure("vm-id-invalid", "A VM id is 20 lower-case letters and digits.");
-  return await tell(() => vmObject(edge.env, vmId)[action](accountId));
+  return await tell(() => vmObject(edge.env, vmId)[action](accountId, edge.traceId));
 }
 
 function firstRepeated(names: readonly string[]): string | null {
