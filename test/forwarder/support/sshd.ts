@@ -31,6 +31,8 @@ export async function startSshd(folder: string, more: readonly string[] = ["Reke
     config,
     [
       `ListenAddress 127.0.0.1:${port}`,
+      // Else sshd chooses a port for a forward by what is free on ::1, and goes without 127.0.0.1 where somebody has it there.
+      "AddressFamily inet",
       `HostKey ${hostKeyFile}`,
       `AuthorizedKeysFile ${keysFile}`,
       "PidFile none",
