@@ -16,9 +16,11 @@ describe("a command over SSH", () => {
     });
   });
 
-  test("killed by a signal ends ssh with 255", async () => {
+  test("killed by a signal ends ssh with 255, and ssh is told that it was one", async () => {
     const { ssh, root } = setting();
-    expect((await ssh.ssh(root, "kill -KILL $$")).code).toBe(255);
+    const { code, stderr } = await ssh.ssh(root, "kill -KILL $$", { flags: ["-v"] });
+    expect(code).toBe(255);
+    expect(stderr).toContain("rtype exit-signal");
   });
 
   test("gets standard input to its end, byte for byte", async () => {
