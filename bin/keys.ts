@@ -1,7 +1,8 @@
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { ApiClient } from "./operator.ts";
-import { homeFromEnvironment } from "./start/home.ts";
+import { homeFromEnvironment, readDevJson } from "./start/home.ts";
+import { asksForHelp, UsageError } from "./usage.ts";
 
 const USAGE = `postern keys account <name>                 make an account and its first API key
 postern keys api <account-id> [name]        make another API key
@@ -20,15 +21,16 @@ The edge is --url, else the system that runs from POSTERN_HOME. The operator's k
 
 /** `postern keys …`: the operator's routes from a shell. */
 export async function runKeys(args: readonly string[], env: NodeJS.ProcessEnv, say: (text: string) => void): Promise<void> {
+  if (asksForHelp(args)) throw new UsageError(USAGE);
   const { values, positionals } = parseArgs({
     args: [...args],
     allowPositionals: true,
     options: { url: { type: "string" }, "operator-key-file": { type: "string" } },
   });
   const request = requestFor(positionals);
-  if (request === null) throw new Error(`\n${USAGE}`);
+  if (request === null) throw new UsageError(USAGE);
   const home = homeFromEnvironment(env);
-  const url = values.url ?? (JSON.parse(readFileSync(home.devJson, "utf8")) as { apiUrl: string }).apiUrl;
+  const url = values.url ?? readDevJson(home, "name the edge by --url").apiUrl;
   const key = readFileSync(values["operator-key-file"] ?? home.operatorKey, "utf8").trim();
   const answer = await new ApiClient(url, key).request<unknown>(request.method, request.path, request.body);
   say(JSON.stringify(answer, null, 2));

@@ -10,14 +10,24 @@ export class ApiClient {
 
   /** Sends JSON and answers JSON. Throws with the API's own code and message when it refuses. */
   async request<T>(method: string, path: string, body?: unknown): Promise<T> {
-    const response = await fetch(`${this.#baseUrl}${path}`, {
+    const response = await this.#fetch(path, {
       method,
       headers: { authorization: `Bearer ${this.#key}`, ...(body === undefined ? {} : { "content-type": "application/json" }) },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     });
-    const answer = (await response.json()) as T & { code?: string; message?: string };
-    if (response.ok) return answer;
+    if (response.ok) return (await response.json()) as T;
+    // What is no Postern answers no JSON.
+    const answer = (await response.json().catch(() => ({}))) as { code?: string; message?: string };
     throw new ApiRefusal(response.status, answer.code ?? "UNKNOWN", `${method} ${path}: ${answer.message ?? response.statusText}`);
+  }
+
+  async #fetch(path: string, init: RequestInit): Promise<Response> {
+    try {
+      return await fetch(`${this.#baseUrl}${path}`, init);
+    } catch (error) {
+      const { cause } = error as { cause?: { code?: string; message?: string } };
+      throw new Error(`${this.#baseUrl} gives no answer: ${cause?.code ?? cause?.message ?? String(error)}`, { cause: error });
+    }
   }
 }
 

@@ -1,4 +1,6 @@
 #!/usr/bin/env node
+import { asksForHelp, UsageError } from "./usage.ts";
+
 const USAGE = `postern <command>
 
   start            edge, SSH forwarder and one host with real guests on this machine
@@ -17,23 +19,28 @@ const USAGE = `postern <command>
 
 /** Each command, loaded only when it is called: a forwarder's machine need not load what a host needs. */
 const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<void>>> = {
-  start: async () => {
+  start: async (args) => {
+    refuseArguments(args);
     const { startSystem } = await import("./start/start.ts");
     await startSystem(process.env, stopSignal(), (text) => process.stdout.write(`${text}\n`));
   },
-  reset: async () => {
+  reset: async (args) => {
+    refuseArguments(args);
     const { resetHome } = await import("./reset.ts");
     await resetHome(process.env, (text) => process.stdout.write(`${text}\n`));
   },
-  "serve-host": async () => {
+  "serve-host": async (args) => {
+    refuseArguments(args);
     const { runHost } = await import("../host/main.ts");
     await runHost(process.env);
   },
-  "serve-forwarder": async () => {
+  "serve-forwarder": async (args) => {
+    refuseArguments(args);
     const { runForwarder } = await import("../forwarder/main.ts");
     await runForwarder(process.env);
   },
-  doctor: async () => {
+  doctor: async (args) => {
+    refuseArguments(args);
     const { runDoctor } = await import("./doctor/doctor.ts");
     process.exitCode = await runDoctor(process.env, (line) => process.stdout.write(`${line}\n`));
   },
@@ -66,13 +73,34 @@ const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<voi
   },
 };
 
+/** For commands whose settings all come from the environment: what else is said was meant for something they do not do. */
+function refuseArguments(args: readonly string[]): void {
+  if (args.length > 0) throw new UsageError(USAGE);
+}
+
 function stopSignal(): AbortSignal {
   const controller = new AbortController();
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => controller.abort());
   return controller.signal;
 }
 
-const [name = "help", ...args] = process.argv.slice(2);
+/** Says why the command did nothing, or how it is used where that was the question; answers the exit status. */
+function failed(error: unknown): number {
+  if (!(error instanceof UsageError)) {
+    process.stderr.write(`postern ${name}: ${error instanceof Error ? error.message : String(error)}\n`);
+    return 1;
+  }
+  if (asksForHelp(args)) {
+    process.stdout.write(`${error.message.trimEnd()}\n`);
+    return 0;
+  }
+  const wrong = args.length === 0 ? "" : `postern ${name} does not take this: ${args.join(" ")}\n\n`;
+  process.stderr.write(`${wrong}${error.message.trimEnd()}\n`);
+  return 2;
+}
+
+const [word = "help", ...args] = process.argv.slice(2);
+const name = asksForHelp([word]) ? "help" : word;
 const command = COMMANDS[name];
 if (command === undefined) {
   process.stderr.write(`postern: there is no command "${name}".\n\n${USAGE}`);
@@ -81,8 +109,7 @@ if (command === undefined) {
   try {
     await command(args);
   } catch (error) {
-    process.stderr.write(`postern ${name}: ${error instanceof Error ? error.message : String(error)}\n`);
-    process.exitCode = 1;
+    process.exitCode = failed(error);
   }
   // The command is done; an idle keep-alive connection of its HTTP client must not hold the process for seconds.
   process.exit();

@@ -9,6 +9,8 @@ export interface SetupStep {
   readonly explain: (status: number | null, stderr: string) => Failure;
 }
 
+/** Beyond what useradd(8) exits with. */
+const NO_SHELL = 100;
 const DEFAULT_SHELL = "/bin/bash";
 /** `/etc/passwd` separates by colon and newline; nothing that could start a new field or line may pass. */
 const UNFIT_FOR_PASSWD = /[:\p{Cc}]/u;
@@ -49,10 +51,11 @@ function groupStep(group: GuestGroup): SetupStep {
 
 function userStep(user: GuestUser): SetupStep {
   const name = shellQuote(user.name);
+  const shell = shellQuote(user.shell ?? DEFAULT_SHELL);
   const options = [
     "--create-home",
     "--shell",
-    shellQuote(user.shell ?? DEFAULT_SHELL),
+    shell,
     ...(user.home === undefined ? [] : ["--home-dir", shellQuote(user.home)]),
     ...(user.uid === undefined ? [] : ["--uid", String(user.uid)]),
     ...(user.gecos === undefined ? [] : ["--comment", shellQuote(user.gecos)]),
@@ -62,6 +65,8 @@ function userStep(user: GuestUser): SetupStep {
   // Status 9 of useradd stands for a group of that name too, so the user is looked up first.
   const command = [
     `if getent passwd ${name} >/dev/null; then exit 9; fi`,
+    // useradd only warns; nobody could log in.
+    `test -f ${shell} && test -x ${shell} || exit ${NO_SHELL}`,
     `if getent group ${name} >/dev/null; then primary="--gid ${user.name}"; else primary=--user-group; fi`,
     `useradd ${options} $primary -- ${name}`,
   ].join("; ");
@@ -74,6 +79,10 @@ function userStep(user: GuestUser): SetupStep {
           message: `The Linux user '${user.name}' already exists in the image.`,
           details: { linuxUser: user.name },
         };
+      }
+      if (status === NO_SHELL) {
+        const message = `users.shell of '${user.name}' is no program in the image: ${user.shell ?? DEFAULT_SHELL}.`;
+        return { kind: "vm-create-bad-request", message };
       }
       // useradd(8), exit values: 3 bad option argument, 4 number taken, 6 no such group.
       const kind = status === 3 || status === 4 || status === 6 ? "vm-create-bad-request" : "vm-setup-failed";

@@ -44,8 +44,9 @@ export class Accounts {
     const allowed = await this.#check(machine, linuxUser);
     const opened = allowed.ok ? await this.#guests.open(machine, linuxUser, start) : allowed;
     if (!opened.ok) {
+      const shellIsThere = allowed.ok ? await this.#hasShell(machine, linuxUser) : success(null);
       turn.value();
-      return opened;
+      return shellIsThere.ok ? opened : shellIsThere;
     }
     const release = () => {
       opened.value.release();
@@ -140,6 +141,16 @@ export class Accounts {
       return failure("linux-user-forbidden", `The Linux user '${linuxUser}' has no login shell in this VM.`, { linuxUser });
     }
     return success(null);
+  }
+
+  /** Asked when sshd let somebody in not: it says no more than that to one whose shell is no program (sshd(8), login process). */
+  async #hasShell(machine: ManagedMachine, linuxUser: string): Promise<Result<null>> {
+    if (linuxUser === "root") return success(null);
+    const script = `shell=$(getent passwd ${shellQuote(linuxUser)} | cut -d: -f7); printf %s "$shell"; test -x "\${shell:-/bin/sh}"`;
+    const answer = await this.#asRoot(machine, inShell(script), CHECK_TIMEOUT_MS);
+    if (!answer.ok || answer.value.statusCode !== 1) return success(null);
+    const message = `The login shell of the Linux user '${linuxUser}', ${answer.value.stdout}, is no program of this VM.`;
+    return failure("linux-user-forbidden", message, { linuxUser });
   }
 
   /** Takes the steps in order and stops at the first that fails. */

@@ -1,10 +1,15 @@
 import { z } from "zod";
-import { readSettings, wholeNumber } from "../service/settings.ts";
+import { portNumber, readSettings, wholeNumber } from "../service/settings.ts";
 
 const MINUTE_MS = 60_000;
 const MIB = 1024 * 1024;
 
 const baseUrl = z.url({ protocol: /^https?$/ }).transform((url) => url.replace(/\/+$/, ""));
+
+const addressAndPort = z
+  .string()
+  .regex(/^(\[[0-9a-fA-F:]+\]|[^:]+):\d{1,5}$/, "must be address:port, an IPv6 address in brackets")
+  .refine((text) => listenAddress(text).port <= 65_535, "the port must be at most 65535");
 
 /** Every setting of a host agent, by the name of its environment variable. Times in milliseconds, sizes in bytes. */
 export const hostEnvironment = z.object({
@@ -46,21 +51,15 @@ export const hostEnvironment = z.object({
   /** Between two tries to reach a static machine that wakes. */
   POSTERN_STATIC_WAKE_POLL_MS: wholeNumber(500, 1),
   /** `address:port` to listen on for the edge and the forwarders; port 0 takes a free one. */
-  POSTERN_HOST_LISTEN: z
-    .string()
-    .regex(/^(\[[0-9a-fA-F:]+\]|[^:]+):\d{1,5}$/, "address:port")
-    .default("127.0.0.1:0"),
+  POSTERN_HOST_LISTEN: addressAndPort.default("127.0.0.1:0"),
   /** Base URL at which edge and forwarders reach this host. Default: the listening address. */
   POSTERN_HOST_PUBLIC_URL: baseUrl.optional(),
   /** `address:port` of Prometheus metrics at `/metrics`; off without it. Keep it private: it asks nobody who they are. */
-  POSTERN_HOST_METRICS_LISTEN: z
-    .string()
-    .regex(/^(\[[0-9a-fA-F:]+\]|[^:]+):\d{1,5}$/, "address:port")
-    .optional(),
+  POSTERN_HOST_METRICS_LISTEN: addressAndPort.optional(),
   /** Most VMs, sleeping ones included. */
   POSTERN_HOST_CAPACITY: wholeNumber(50, 1),
   /** TCP port of the metadata server on the guests' network; 0 takes a free one. */
-  POSTERN_METADATA_PORT: wholeNumber(0),
+  POSTERN_METADATA_PORT: portNumber(0),
   /** From asking the driver for a machine until its sshd must answer. */
   POSTERN_WAKE_TIMEOUT_MS: wholeNumber(60_000, 1),
   /** Between two looks whether a starting machine's sshd answers. */

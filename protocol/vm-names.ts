@@ -12,15 +12,23 @@ export type VmName =
 
 /**
  * Reads a host name, lower-case and without a port, as a VM's name; null when it is not below `domain` (lower-case) at all. An
- * empty `domain`: this deployment gives VMs no names.
+ * empty `domain`: this deployment gives VMs no names. A dot at the end says that the name is whole (RFC 1034 section 3.1).
  */
 export function parseVmName(hostname: string, domain: string): VmName | null {
-  if (domain === "" || !hostname.endsWith(`.${domain}`)) return null;
-  const label = hostname.slice(0, -domain.length - 1);
+  const name = hostname.replace(/\.$/, "");
+  if (domain === "" || !name.endsWith(`.${domain}`)) return null;
+  const label = name.slice(0, -domain.length - 1);
   const [, vmId = "", digits] = /^([a-z0-9]{20})(?:-([1-9]\d{0,4}))?$/.exec(label) ?? [];
   if (!isVmId(vmId)) return { kind: "nobody" };
   const port = digits === undefined ? null : Number(digits);
   return port !== null && port > 65_535 ? { kind: "nobody" } : { kind: "vm", vmId, port };
+}
+
+/** Whether VMs may have names below this: a domain name without a dot at its end, or nothing, for no names. */
+export function isVmDomain(text: string): boolean {
+  return (
+    text === "" || (text.length <= 200 && text.split(".").every((label) => /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/i.test(label)))
+  );
 }
 
 /** The name under which a VM, or one port of it, is reached. */

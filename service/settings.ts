@@ -14,9 +14,21 @@ export function readSettings<Shape extends z.ZodRawShape>(
       .map((name) => [name, env[name]])
       .filter(([, value]) => value !== undefined && value !== ""),
   );
-  const read = schema.safeParse(known);
+  const read = schema.safeParse(known, { error: inPlainWords });
   if (read.success) return read.data;
   throw new SettingsError(read.error.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`).join("; "));
+}
+
+/** What to say of the commonest mistakes; the rest says zod. */
+function inPlainWords({ code, input, expected }: { code?: string; input?: unknown; expected?: unknown }): string | undefined {
+  if (code !== "invalid_type") return undefined;
+  if (input === undefined) return "is required";
+  return expected === "number" || expected === "int" ? "must be a whole number" : undefined;
+}
+
+/** A port to listen on; 0 is any free one. */
+export function portNumber(fallback: number): z.ZodDefault<z.ZodCoercedNumber> {
+  return z.coerce.number().int().min(0).max(65_535).default(fallback) as z.ZodDefault<z.ZodCoercedNumber>;
 }
 
 /** A whole number of milliseconds, seconds, bytes or things, at least `min`. */

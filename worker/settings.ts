@@ -117,7 +117,9 @@ const LONGEST_VERDICT_AGE_MS = 60_000;
 
 /** Reads the settings. Throws when one is malformed or they contradict each other: better no answers than wrong limits. */
 export function readSettings(vars: SettingVars): Settings {
-  const settings = edgeSettings.parse(vars);
+  const read = edgeSettings.safeParse(Object.fromEntries(Object.entries(vars).filter(([, value]) => value !== "")));
+  if (!read.success) throw new Error(read.error.issues.map(({ path, message }) => `${path.join(".")}: ${message}`).join("; "));
+  const settings = read.data;
   if (settings.HOST_TIMEOUT_MS <= settings.EXEC_MAX_TIMEOUT_MS) {
     throw new Error("HOST_TIMEOUT_MS must exceed EXEC_MAX_TIMEOUT_MS");
   }

@@ -1,19 +1,17 @@
-import { readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { z } from "zod";
 import { isVmId } from "../../protocol/ids.ts";
+import { isLinuxUser } from "../../protocol/linux-user.ts";
 import { readSecretFile } from "../../service/settings.ts";
 import { ApiClient } from "../operator.ts";
-import { homeFromEnvironment } from "../start/home.ts";
+import { homeFromEnvironment, readDevJson } from "../start/home.ts";
 
 /** Where the API is and what to show it. */
 export interface Access {
   readonly apiUrl: string;
   readonly credential: string;
 }
-
-const devFile = z.object({ apiUrl: z.string(), apiKey: z.string() });
 
 /**
  * Reads `POSTERN_API_URL` with `POSTERN_TOKEN_FILE` or `POSTERN_TOKEN`, or without them the system that runs from
@@ -26,7 +24,7 @@ export function readAccess(env: NodeJS.ProcessEnv): Access {
   if (url !== undefined || credential !== undefined) {
     throw new Error("set POSTERN_API_URL and either POSTERN_TOKEN_FILE or POSTERN_TOKEN");
   }
-  const { apiUrl, apiKey } = devFile.parse(JSON.parse(readFileSync(homeFromEnvironment(env).devJson, "utf8")));
+  const { apiUrl, apiKey } = readDevJson(homeFromEnvironment(env), "set POSTERN_API_URL and POSTERN_TOKEN_FILE");
   return { apiUrl, credential: apiKey };
 }
 
@@ -42,7 +40,9 @@ export interface Destination {
 }
 
 export function parseDestination(text: string): Destination {
-  const [vmId = "", linuxUser = null] = (text.split(".")[0] ?? "").split("+");
+  const [vmId = "", linuxUser = null, ...rest] = (text.split(".")[0] ?? "").split("+");
+  if (rest.length > 0 || (linuxUser !== null && !isLinuxUser(linuxUser)))
+    throw new Error(`"${text}" names no Linux user: after the + comes one`);
   if (!isVmId(vmId)) throw new Error(`"${text}" names no VM: it must be a VM id, or a host name that begins with one`);
   return { vmId, linuxUser };
 }

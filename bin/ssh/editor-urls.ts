@@ -1,4 +1,5 @@
 import { parseArgs } from "node:util";
+import { asksForHelp, UsageError } from "../usage.ts";
 import { type Destination, parseDestination, readAccess, requestSshAddress } from "./access.ts";
 
 const USAGE = `postern editor-urls <vm>[+<linux user>] [--domain <domain>] [--name <name>]
@@ -47,13 +48,14 @@ export function editorUrls({ vmId, linuxUser, token, host, port, name }: EditorT
 
 /** Prints the URLs for a VM, one a line behind its program's name, once the API has said that the token opens the VM. */
 export async function runEditorUrls(args: readonly string[], env: NodeJS.ProcessEnv, print: (line: string) => void): Promise<void> {
+  if (asksForHelp(args)) throw new UsageError(USAGE);
   const { values, positionals } = parseArgs({
     args: [...args],
     allowPositionals: true,
     options: { domain: { type: "string" }, name: { type: "string" } },
   });
   const [target] = positionals;
-  if (target === undefined || positionals.length > 1) throw new Error(`\n${USAGE}`);
+  if (target === undefined || positionals.length > 1) throw new UsageError(USAGE);
   const access = readAccess(env);
   if (!ACCESS_TOKEN.test(access.credential)) {
     throw new Error("an editor is given an access token, never an API key: set POSTERN_API_URL and POSTERN_TOKEN_FILE");

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { platformRandomBytes } from "../../protocol/bytes.ts";
 import { generateSshKeyPair } from "../../service/ssh-keys.ts";
+import { asksForHelp, UsageError } from "../usage.ts";
 import { parseDestination, pinnedKeysFile } from "./access.ts";
 import { quoteForProxyCommand } from "./streams.ts";
 
@@ -18,7 +19,7 @@ const POSTERN = fileURLToPath(new URL("../postern.ts", import.meta.url));
 /** Runs `ssh` end to end and answers its exit status. */
 export async function runSsh(args: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
   const [target, ...rest] = args;
-  if (target === undefined) throw new Error(`\n${USAGE}`);
+  if (target === undefined || asksForHelp(args)) throw new UsageError(USAGE);
   const { vmId, linuxUser } = parseDestination(target);
   const user = linuxUser ?? "root";
   const folder = mkdtempSync(join(tmpdir(), "postern-ssh-"));

@@ -1,5 +1,8 @@
 import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { z } from "zod";
+
+const devJson = z.object({ apiUrl: z.string(), apiKey: z.string() });
 
 /** Where one local system keeps everything: secrets, storage, logs, guests. `POSTERN_HOME`, default `.postern`. */
 export interface Home {
@@ -42,7 +45,7 @@ export function homeAt(folder: string): Home {
 
 /** The home that the environment names. */
 export function homeFromEnvironment(env: NodeJS.ProcessEnv): Home {
-  return homeAt(env.POSTERN_HOME ?? ".postern");
+  return homeAt(env.POSTERN_HOME || ".postern");
 }
 
 /** Makes the folders, readable by their owner only: they hold keys. */
@@ -64,6 +67,12 @@ export function writePrivateFile(path: string, text: string): void {
 export function keepPrivateFile(path: string, make: () => string): string {
   if (!existsSync(path)) writePrivateFile(path, `${make()}\n`);
   return readFileSync(path, "utf8").trim();
+}
+
+/** What a running system wrote into its `dev.json`. Throws when none runs, and says that `otherwise` is what else can be done. */
+export function readDevJson(home: Home, otherwise: string): { readonly apiUrl: string; readonly apiKey: string } {
+  if (!existsSync(home.devJson)) throw new Error(`no system runs from ${home.root}: start it, or ${otherwise}`);
+  return devJson.parse(JSON.parse(readFileSync(home.devJson, "utf8")));
 }
 
 /** The process that runs this home now, or null. A pid left by a crash and taken by another program does not count. */

@@ -1,12 +1,14 @@
 import { z } from "zod";
-import { readSettings, wholeNumber } from "../../service/settings.ts";
-import { EDGE_SETTING_NAMES } from "../../worker/settings.ts";
+import { readSettings as readObjectSettings } from "../../durable-objects/settings.ts";
+import { isVmDomain } from "../../protocol/vm-names.ts";
+import { portNumber, readSettings, SettingsError, wholeNumber } from "../../service/settings.ts";
+import { EDGE_SETTING_NAMES, readSettings as readEdgeSettings } from "../../worker/settings.ts";
 
 export const startSettings = z.object({
   /** Port of the HTTP API. */
-  PORT: wholeNumber(8787),
+  PORT: portNumber(8787),
   /** Port of the SSH ingress. */
-  SSH_PORT: wholeNumber(2222),
+  SSH_PORT: portNumber(2222),
   /** Address that both listen on. */
   POSTERN_BIND: z.ipv4().default("127.0.0.1"),
   /** Networks that the edge may reach hosts on, CIDR, comma-separated. */
@@ -24,15 +26,29 @@ export const startSettings = z.object({
 /** Settings of `postern start`. */
 export type StartSettings = z.infer<typeof startSettings>;
 
+/** Reads them. Throws `SettingsError`, which names every bad one. */
 export function readStartSettings(env: NodeJS.ProcessEnv): StartSettings {
-  return readSettings(startSettings, env);
+  const settings = readSettings(startSettings, env);
+  if (settings.PORT !== 0 && settings.PORT === settings.SSH_PORT) throw new SettingsError("PORT and SSH_PORT must differ");
+  return settings;
 }
 
-/** The settings of the edge that an environment changes. */
+/**
+ * The settings of the edge that an environment changes. Throws `SettingsError` for what the edge would not run with: it reads them at
+ * every request, so that a bad one would be seen as an edge that answers nothing.
+ */
 export function edgeVars(env: NodeJS.ProcessEnv): Record<string, string> {
   const changed = EDGE_SETTING_NAMES.flatMap((name) => {
     const value = env[name];
     return value === undefined ? [] : [[name, value] as const];
   });
-  return Object.fromEntries(changed);
+  const vars = Object.fromEntries(changed);
+  try {
+    if (!isVmDomain(vars.VM_DOMAIN ?? "")) throw new Error("VM_DOMAIN: must be a domain name, such as vm.example.com, or empty");
+    readEdgeSettings(vars);
+    readObjectSettings(vars);
+  } catch (error) {
+    throw new SettingsError(error instanceof Error ? error.message : String(error));
+  }
+  return vars;
 }

@@ -33,13 +33,14 @@ const childLine = z.union([
  */
 export async function startSystem(env: NodeJS.ProcessEnv, signal: AbortSignal, say: (text: string) => void): Promise<void> {
   const settings = readStartSettings(env);
+  const edgeSettings = edgeVars(env);
   const home = homeFromEnvironment(env);
   makeHome(home);
   claimHome(home);
   const running: SupervisedChild[] = [];
   try {
     await Promise.race([
-      bringUp(settings, home, env, running, say),
+      bringUp({ settings, edgeSettings, home, env }, running, say),
       aborted(signal),
       timeout(settings.POSTERN_READY_TIMEOUT_MS, home),
     ]);
@@ -54,10 +55,16 @@ export async function startSystem(env: NodeJS.ProcessEnv, signal: AbortSignal, s
   }
 }
 
+/** What a start is made of. */
+interface Start {
+  readonly settings: StartSettings;
+  readonly edgeSettings: Readonly<Record<string, string>>;
+  readonly home: Home;
+  readonly env: NodeJS.ProcessEnv;
+}
+
 async function bringUp(
-  settings: StartSettings,
-  home: Home,
-  env: NodeJS.ProcessEnv,
+  { settings, edgeSettings, home, env }: Start,
   running: SupervisedChild[],
   say: (text: string) => void,
 ): Promise<void> {
@@ -77,7 +84,7 @@ async function bringUp(
     address,
     port,
     hostNetworks: settings.POSTERN_HOST_NETWORKS.split(","),
-    vars: { ...edgeVars(env), REGIONS: REGION, SSH_HOST: address, SSH_PORT: String(sshPort) },
+    vars: { ...edgeSettings, REGIONS: REGION, SSH_HOST: address, SSH_PORT: String(sshPort) },
     secrets: {
       TOKEN_MAC_KEYS: keepPrivateFile(home.macKeys, () => randomBytes(32).toString("base64url")),
       OPERATOR_KEY_SHA256: await sha256Hex(operatorKey),

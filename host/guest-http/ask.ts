@@ -36,7 +36,9 @@ export type GuestOutcome =
   | { readonly kind: "stale" }
   | { readonly kind: "timed-out" }
   /** The connection broke before an answer came. */
-  | { readonly kind: "broken" };
+  | { readonly kind: "broken" }
+  /** What came back is no answer of HTTP to what was asked. */
+  | { readonly kind: "unreadable" };
 
 /** Asks a guest. The body is not touched before the guest has taken the connection. Never throws. */
 export function askGuest(question: GuestQuestion, limits: AskLimits): Promise<GuestOutcome> {
@@ -65,18 +67,38 @@ export function askGuest(question: GuestQuestion, limits: AskLimits): Promise<Gu
       if (body === null) asked.end();
       else body.pipe(asked);
     });
+    const refuse = () => {
+      settle({ kind: "unreadable" });
+      asked.destroy();
+    };
     asked.on("response", (answer) => {
+      if (!isFinal(answer.statusCode)) return refuse();
       asked.setTimeout(limits.idleMs, () => asked.destroy());
       settle({ kind: "answer", answer, socket: answer.socket });
     });
-    asked.on("upgrade", (answer, socket: Socket, head) => settle({ kind: "switched", answer, socket, head }));
+    asked.on("upgrade", (answer, socket: Socket, head) => {
+      if (asksToSwitch(headers)) return settle({ kind: "switched", answer, socket, head });
+      socket.destroy();
+      refuse();
+    });
     // Stays after an answer came: its reader learns of the end by the answer's own events.
-    asked.on("error", () => {
+    asked.on("error", ({ code }: NodeJS.ErrnoException) => {
       if (!connected) settle({ kind: "unreachable" });
+      else if (code?.startsWith("HPE_") === true) settle({ kind: "unreadable" });
       else if (timedOut) settle({ kind: "timed-out" });
       else settle({ kind: asked.reusedSocket ? "stale" : "broken" });
     });
   });
+}
+
+/** Whether a status can end an exchange and be passed on (RFC 9110 section 15): the edge's runtime knows no others. */
+function isFinal(status = 0): boolean {
+  return status >= 200 && status <= 599;
+}
+
+/** Whether raw headers ask for another protocol. */
+function asksToSwitch(headers: readonly string[]): boolean {
+  return headers.some((name, index) => index % 2 === 0 && name.toLowerCase() === "upgrade");
 }
 
 function onConnect(asked: ClientRequest, act: () => void): void {

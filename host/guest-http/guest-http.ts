@@ -233,6 +233,8 @@ export class GuestHttp {
           return failure("guest-timed-out", `What listens on port ${visit.port} of the VM did not answer in time.`);
         case "broken":
           return failure("guest-unreachable", `What listens on port ${visit.port} of the VM broke off before it answered.`);
+        case "unreadable":
+          return failure("guest-unreachable", `What listens on port ${visit.port} of the VM does not answer as HTTP does.`);
         case "stale":
           // Kept connections are used for what may be asked twice only.
           continue;

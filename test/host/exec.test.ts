@@ -133,6 +133,14 @@ describe("exec", () => {
     expect([status, body.kind]).toEqual([403, "linux-user-forbidden"]);
   });
 
+  test("names a Linux user whose login shell is no program, instead of sshd's bare no", async () => {
+    await run({ command: "useradd --create-home --shell /bin/no-such-shell shellless" });
+    const { status, body } = await run({ command: "true" }, "shellless");
+    await run({ command: "userdel --remove shellless" });
+    expect([status, body.kind]).toEqual([403, "linux-user-forbidden"]);
+    expect(body.message).toContain("/bin/no-such-shell");
+  });
+
   test("finds a Linux user that was made a moment ago", async () => {
     await run({ command: "useradd --create-home --shell /bin/bash late" });
     expect((await run({ command: "id -un" }, "late")).body.stdout).toBe("late\n");

@@ -165,6 +165,18 @@ describe("a guest that does not answer", () => {
     expect((await visit("/own", { method: "POST", body: "x" })).status).toBe(502);
   });
 
+  test.each([
+    ["is no HTTP", "SSH-2.0-OpenSSH_9.2\r\n"],
+    ["has a status beyond those of HTTP", "HTTP/1.1 999 Odd\r\ncontent-length: 0\r\n\r\n"],
+    ["switches protocols unasked", "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: chat\r\n\r\nraw"],
+    ["has a head without end", `HTTP/1.1 200 OK\r\nx: ${"a".repeat(100_000)}\r\n\r\n`],
+  ])("because what it says %s is 502, and the message says whose fault it is", async (_how, said) => {
+    own = (request) => request.socket.end(said);
+    const answer = await visit("/own", { method: "POST", body: "x" });
+    expect(answer.status).toBe(502);
+    expect(((await answer.json()) as { message: string }).message).toContain("does not answer as HTTP does");
+  });
+
   test("leaves room for the next: more than the limit at once are refused, and later ones come in again", async () => {
     own = () => undefined;
     const many = await Promise.all(Array.from({ length: 5 }, () => visit("/own").then(({ status }) => status)));

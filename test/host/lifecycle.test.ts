@@ -68,6 +68,7 @@ describe("machines", () => {
 
   test.each([
     ["a user of the image", { users: [{ name: "daemon" }] }, 409, "linux-user-exists"],
+    ["a login shell that is no program", { users: [{ name: "new", shell: "/bin/none" }] }, 400, "vm-create-bad-request"],
     ["a group that is not there", { users: [{ name: "a", groups: ["no-such-group"] }] }, 400, "vm-create-bad-request"],
     ["a number that is taken", { users: [{ name: "a", uid: 1 }] }, 400, "vm-create-bad-request"],
     ["a known group with another number", { groups: [{ name: "daemon", gid: 4999 }] }, 400, "vm-create-bad-request"],

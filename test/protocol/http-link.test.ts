@@ -51,6 +51,11 @@ describe("a VM's name", () => {
     }
   });
 
+  it("may end in the dot that says it is whole", () => {
+    expect(parseVmName(`${VM}-80.vm.test.`, "vm.test")).toEqual({ kind: "vm", vmId: VM, port: 80 });
+    expect(parseVmName(`${VM}.vm.test..`, "vm.test")).toBeNull();
+  });
+
   it("is nobody's when the label has another form, and no name at all outside the domain", () => {
     for (const label of ["x", `${VM}a`, `${VM}-`, `${VM}-0`, `${VM}-01`, `${VM}-65536`, `${VM}-1-1`, `a.${VM}`, VM.toUpperCase()]) {
       expect(parseVmName(`${label}.vm.test`, "vm.test"), label).toEqual({ kind: "nobody" });

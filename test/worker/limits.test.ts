@@ -193,4 +193,22 @@ describe("a request", () => {
     expect(await response.json()).toMatchObject({ code: "REQUEST_TIMEOUT" });
     expect(cancelled).toHaveBeenCalled();
   });
+
+  it.each([
+    ["declared", { "content-length": "10" }],
+    ["not declared", {}],
+  ])("whose body breaks off, its length %s, is the caller's fault and not the edge's", async (_how, headers) => {
+    const body = new ReadableStream<Uint8Array>({
+      start(controller) {
+        controller.enqueue(new TextEncoder().encode("{"));
+      },
+      pull(controller) {
+        controller.error(new Error("disconnected"));
+      },
+    });
+    const sent = { method: "POST", headers: { ...bearer(world.account.key).headers, ...headers }, body };
+    const response = await send("/v5/identities", sent, {});
+    expect(response.status).toBe(400);
+    expect(await response.json()).toMatchObject({ code: "BAD_REQUEST" });
+  });
 });

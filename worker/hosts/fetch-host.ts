@@ -79,6 +79,6 @@ export async function readFailure(edge: Edge, response: Response): Promise<Failu
 export async function readHostJson(edge: Edge, response: Response): Promise<Result<unknown>> {
   const { MAX_HOST_ANSWER_BYTES: maxBytes, HOST_TIMEOUT_MS: limitMs } = edge.settings;
   const bytes = await readBody(response, { maxBytes, idleMs: limitMs, totalMs: limitMs });
-  if (!bytes.ok) return bytes.failure.kind === "request-timed-out" ? HOST_UNAVAILABLE : bytes;
+  if (!bytes.ok) return bytes.failure.kind === "payload-too-large" ? bytes : HOST_UNAVAILABLE;
   return parseJson(bytes.value);
 }

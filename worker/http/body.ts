@@ -18,7 +18,8 @@ export function requestLimits(settings: Settings, maxBytes = settings.MAX_JSON_B
 
 /**
  * Reads a body up to a limit. `payload-too-large` as soon as the declared or the actual size is over it, so that nobody
- * can make the edge hold more; `request-timed-out` when it does not come in time.
+ * can make the edge hold more; `request-timed-out` when it does not come in time; `bad-request` when it breaks off or is not framed
+ * as its headers say (RFC 9112 section 7.1).
  */
 export async function readBody(message: Request | Response, limits: BodyLimits): Promise<Result<Uint8Array<ArrayBuffer>>> {
   const { maxBytes, idleMs, totalMs } = limits;
@@ -40,11 +41,13 @@ export async function readBody(message: Request | Response, limits: BodyLimits):
       chunks.push(chunk);
     }
   } catch (error) {
-    if (error instanceof BodyTimedOut) return failure("request-timed-out", "The body of the request did not arrive in time.");
-    throw error;
+    return error instanceof BodyTimedOut ? LATE : BROKEN;
   }
   return success(concatenate(chunks, length));
 }
+
+const LATE = failure("request-timed-out", "The body of the request did not arrive in time.");
+const BROKEN = failure("bad-request", "The body broke off, or is not framed as the headers say.");
 
 /** A declared length below which a body comes in a packet or two, so that whatever keeps it longer than a pause may last is one. */
 const SMALL_BYTES = 4_096;
@@ -61,9 +64,9 @@ async function readSmall(message: Request | Response, idleMs: number): Promise<R
     timer = setTimeout(() => resolve(null), idleMs);
   });
   try {
-    const bytes = await Promise.race([message.arrayBuffer(), pause]);
-    if (bytes === null) return failure("request-timed-out", "The body of the request did not arrive in time.");
-    return success(new Uint8Array(bytes));
+    const bytes = await Promise.race([message.arrayBuffer().catch(() => BROKEN), pause]);
+    if (bytes === null) return LATE;
+    return bytes instanceof ArrayBuffer ? success(new Uint8Array(bytes)) : bytes;
   } finally {
     clearTimeout(timer);
   }
