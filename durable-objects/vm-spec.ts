@@ -46,7 +46,9 @@ export function changedTraits(before: VmTraits, change: VmChange): VmTraits {
 /** Why a VM cannot be given other sizes, or null; a host may still refuse them. */
 export function refuseSizes(now: MachineResources, wish: MachineResources, growOnly: boolean): Result<never> | null {
   const named = (["cpu", "memory", "storage"] as const).filter((member) => wish[member] !== undefined);
-  if (named.length === 0) return failure("resize-bad-request", "Name at least one of cpu (vcpuCount), memory (memSizeGb) and storage (rootfsSizeGb).");
+  if (named.length === 0) {
+    return failure("resize-bad-request", "Name at least one of cpu (vcpuCount), memory (memSizeGb) and storage (rootfsSizeGb).");
+  }
   const smaller = named.find((member) => (wish[member] ?? 0) < (now[member] ?? 0));
   if (!growOnly || smaller === undefined) return null;
   return failure("resize-bad-request", `${smaller}: this VM has ${now[smaller]}, and sizes can only grow.`);
