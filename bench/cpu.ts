@@ -24,19 +24,21 @@ export async function cpuPerRequest(cpu: () => number, url: string, headers: Rec
 }
 
 /**
- * Measures two ways in turns, so that whatever else the machine does hits both: the medians, in microseconds. One round of each
+ * Measures two ways in turns, so that whatever else the machine does hits both: the medians, in `unit`. One round of each
  * before them warms up.
  */
 export async function inTurns(
   ours: () => Promise<number>,
   theirs: () => Promise<number>,
+  unit = "µs",
+  rounds = ROUNDS,
 ): Promise<{ readonly value: number; readonly baseline: number; readonly unit: string }> {
   await ours();
   await theirs();
-  const rounds: { ours: number; theirs: number }[] = [];
-  for (let round = 0; round < ROUNDS; round += 1) rounds.push({ ours: await ours(), theirs: await theirs() });
-  const [value, baseline] = [median(rounds.map((round) => round.ours)), median(rounds.map((round) => round.theirs))];
-  return { value, baseline, unit: "µs" };
+  const times: { ours: number; theirs: number }[] = [];
+  while (times.length < rounds) times.push({ ours: await ours(), theirs: await theirs() });
+  const [value, baseline] = [median(times.map((round) => round.ours)), median(times.map((round) => round.theirs))];
+  return { value, baseline, unit };
 }
 
 function request(url: string, headers: Record<string, string>, agent: Agent): Promise<void> {

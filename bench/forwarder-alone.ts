@@ -1,12 +1,13 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { type AddressInfo, createServer } from "node:net";
+import { type AddressInfo, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import ssh2 from "ssh2";
+import { socketOf } from "../forwarder/packet-leg.ts";
 import { platformRandomBytes } from "../protocol/bytes.ts";
 import { newVmId } from "../protocol/ids.ts";
 import { generateSshKeyPair } from "../service/ssh-keys.ts";
@@ -75,12 +76,35 @@ export async function withForwarder<T>(
 
 /** A VM's sshd that costs a few KiB a session and runs nothing. */
 export async function openIdleVm(): Promise<Sshd> {
+  return openVm(() => undefined);
+}
+
+/** A VM's sshd that looks at nothing that comes after the login. */
+export interface SinkVm extends Sshd {
+  /** Bytes that have come after logins, encrypted. */
+  received(): number;
+}
+
+export async function openSinkVm(): Promise<SinkVm> {
+  let received = 0;
+  const sshd = await openVm((socket) => {
+    socket.removeAllListeners("data");
+    socket.on("data", (chunk: Buffer) => {
+      received += chunk.length;
+    });
+  });
+  return { ...sshd, received: () => received };
+}
+
+async function openVm(onReady: (socket: Socket) => void): Promise<Sshd> {
   const pair = generateSshKeyPair(platformRandomBytes);
   const server = new ssh2.Server({ hostKeys: [pair.privateKey], algorithms: { cipher: ["aes128-gcm@openssh.com"] } });
-  const sockets = new Set<{ destroy(): void }>();
+  const sockets = new Set<Socket>();
   server.on("connection", (connection) => {
+    const socket = socketOf(connection);
     connection.on("error", () => undefined);
     connection.on("authentication", (context) => context.accept());
+    connection.on("ready", () => socket !== null && onReady(socket));
   });
   const listener = createServer((socket) => {
     sockets.add(socket);

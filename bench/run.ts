@@ -18,9 +18,13 @@ import { peerOauthProvider } from "./peer-oauth-provider.ts";
 import { revokeHttp, revokeHttpFeedDown } from "./revoke-http.ts";
 import { revokeSsh, revokeSshFeedDown } from "./revoke-ssh.ts";
 import { sshConnectVsDirect } from "./ssh-connect.ts";
+import { sshCpu } from "./ssh-cpu.ts";
 import { sshEcho } from "./ssh-echo.ts";
 import { sshHostile, sshIdle } from "./ssh-memory.ts";
+import { sshNeighbour } from "./ssh-neighbour.ts";
+import { sftpSmallFar, sftpSmallVsDirect, sftpSmallVsJump } from "./ssh-small-files.ts";
 import { sshDownVsDirect, sshDownVsJump, sshUpVsJump } from "./ssh-throughput.ts";
+import { sshWorkersScaling } from "./ssh-workers.ts";
 
 const BENCHMARKS: readonly Benchmark[] = [
   edgeAuthorisedCpu,
@@ -42,10 +46,16 @@ const BENCHMARKS: readonly Benchmark[] = [
   sshDownVsDirect,
   sshDownVsJump,
   sshUpVsJump,
+  sftpSmallVsDirect,
+  sftpSmallVsJump,
+  sftpSmallFar,
+  sshCpu,
+  sshWorkersScaling,
   sshConnectVsDirect,
   sshEcho,
   sshIdle,
   sshHostile,
+  ...sshNeighbour,
   hostHttpRatio,
   hostContainerCreate,
   hostContainerWake,

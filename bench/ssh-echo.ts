@@ -1,7 +1,6 @@
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { type Benchmark, median } from "./figure.ts";
 import { withWays } from "./ssh-ways.ts";
+import { Typist } from "./typist.ts";
 
 const KEYSTROKES = 500;
 
@@ -17,16 +16,8 @@ export const sshEcho: Benchmark = {
 };
 
 async function echo(way: readonly string[]): Promise<number> {
-  const ssh = spawn("ssh", [...way, "cat"], { stdio: ["pipe", "pipe", "inherit"] });
-  const times: number[] = [];
-  // The first ones wait for the login.
-  for (let stroke = -10; stroke < KEYSTROKES; stroke += 1) {
-    const started = performance.now();
-    ssh.stdin.write("x");
-    await once(ssh.stdout, "data");
-    if (stroke >= 0) times.push(performance.now() - started);
-  }
-  ssh.stdin.end();
-  await once(ssh, "close");
+  const typist = new Typist(way);
+  const times = await typist.type(KEYSTROKES);
+  await typist.leave();
   return median(times);
 }

@@ -6,8 +6,9 @@ const BYTES = MEBIBYTES * 1024 * 1024;
 
 type Transfer = (way: readonly string[]) => Promise<number>;
 
-const down: Transfer = async (way) => MEBIBYTES / (await timeSsh(way, "cat /root/big", 0, BYTES));
-const up: Transfer = async (way) => MEBIBYTES / (await timeSsh(way, "cat >/dev/null", BYTES));
+/** Fetches the file; answers MiB a second, as `up` does. */
+export const down: Transfer = async (way) => MEBIBYTES / (await timeSsh(way, "cat /root/big", 0, BYTES));
+export const up: Transfer = async (way) => MEBIBYTES / (await timeSsh(way, "cat >/dev/null", BYTES));
 
 /** Throughput through the forwarder against another way. Rounds alternate; connecting is part of both. */
 function throughput(id: string, against: string, baseline: "direct" | "jump", transfer: Transfer): Benchmark {

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { startSshd } from "../test/forwarder/support/sshd.ts";
 import { run } from "../test/system/command.ts";
+import { findDescendant } from "../test/system/processes.ts";
 import type { SystemAccess } from "../test/system/running-system.ts";
 import { type BenchVm, withVm } from "./account.ts";
 
@@ -13,18 +14,22 @@ export const MEBIBYTES = 192;
 /** A second sshd in the guest, the same program with the same settings, for logins that go around the forwarder. */
 const DIRECT_PORT = 2200;
 
-/** Three ways into one guest, as arguments of `ssh` up to the destination. */
+/** Three ways into one guest, as arguments of `ssh` or `sftp` up to the destination. */
 export interface Ways {
   readonly vm: BenchVm;
   /** Through the forwarder. */
   readonly through: readonly string[];
   /** To the guest's second sshd, from the host. */
   readonly direct: readonly string[];
+  readonly directAddress: { readonly host: string; readonly port: number };
   /** To the same by OpenSSH's `ProxyJump` over an sshd on the host. */
   readonly jump: readonly string[];
+  /** The process of that sshd, which forks for every connection. */
+  readonly jumpPid: number;
 }
 
-const OPTIONS = ["-q", "-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"];
+/** Of every `ssh` and `sftp` that is measured. */
+export const OPTIONS = ["-q", "-F", "none", "-oBatchMode=yes", "-oStrictHostKeyChecking=no", "-oUserKnownHostsFile=/dev/null"];
 
 /** Runs `use` with a guest of its own that is open by all three ways. */
 export function withWays<T>(system: SystemAccess, use: (ways: Ways) => Promise<T>): Promise<T> {
@@ -32,18 +37,22 @@ export function withWays<T>(system: SystemAccess, use: (ways: Ways) => Promise<T
     const folder = mkdtempSync(join(tmpdir(), "postern-bench-ways-"));
     const jumpHost = await startSshd(folder, []);
     try {
+      const jumpPid = findDescendant(process.pid, join(folder, "sshd_config"));
       const key = join(folder, "key");
       await run("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", key]);
       const publicKey = readFileSync(`${key}.pub`, "utf8").trim();
       jumpHost.authorise(publicKey);
-      const direct = [...OPTIONS, "-i", key, "-p", String(DIRECT_PORT), `root@${await openDirectLogin(vm, publicKey)}`];
+      const directAddress = { host: await openDirectLogin(vm, publicKey), port: DIRECT_PORT };
+      const direct = [...OPTIONS, "-i", key, "-o", `Port=${directAddress.port}`, `root@${directAddress.host}`];
       const jumper = ["ssh", ...OPTIONS, "-i", key, "-p", String(jumpHost.port), "-W", "%h:%p", "root@127.0.0.1"];
       return await use({
         vm,
-        through: [...OPTIONS, "-p", String(system.sshPort), `${vm.vmId},${vm.token}@${system.sshHost}`],
+        through: wayThrough(system, vm),
         direct,
+        directAddress,
         // What -J does, with options of our own for the first hop.
         jump: ["-o", `ProxyCommand=${jumper.join(" ")}`, ...direct],
+        jumpPid,
       });
     } finally {
       await jumpHost.stop();
@@ -52,22 +61,33 @@ export function withWays<T>(system: SystemAccess, use: (ways: Ways) => Promise<T
   });
 }
 
+/** Through the forwarder into a VM. */
+export function wayThrough(system: SystemAccess, { vmId, token }: BenchVm): readonly string[] {
+  return [...OPTIONS, "-o", `Port=${system.sshPort}`, `${vmId},${token}@${system.sshHost}`];
+}
+
 /** Makes the file, starts the second sshd, and answers the guest's address. */
-async function openDirectLogin({ vmId, owner }: BenchVm, publicKey: string): Promise<string> {
+async function openDirectLogin(vm: BenchVm, publicKey: string): Promise<string> {
   const script = `set -e
 head -c ${MEBIBYTES}M /dev/urandom >/root/big
 install -d -m 700 /root/.ssh
 echo '${publicKey}' >/root/.ssh/bench_keys
 /usr/sbin/sshd -p ${DIRECT_PORT} -o AuthorizedKeysFile=/root/.ssh/bench_keys -o AuthorizedKeysCommand=none -o PidFile=none
 hostname -I`;
+  const [address = ""] = (await runInGuest(vm, script)).trim().split(/\s+/);
+  if (address === "") throw new Error("the guest has no address");
+  return address;
+}
+
+/** Runs a script as root in the guest and answers its output. Throws with its errors when it fails. */
+export async function runInGuest({ vmId, owner }: BenchVm, script: string): Promise<string> {
   const answer = await owner.request<{ stdout: string; stderr: string; statusCode: number }>("POST", `/v1/vms/${vmId}/exec-await`, {
     command: script,
     terminal: null,
     timeoutMs: 60_000,
   });
-  const [address = ""] = answer.stdout.trim().split(/\s+/);
-  if (answer.statusCode !== 0 || address === "") throw new Error(`no direct login to the guest: ${answer.stderr}`);
-  return address;
+  if (answer.statusCode !== 0) throw new Error(`a script in the guest ended with ${answer.statusCode}: ${answer.stderr}`);
+  return answer.stdout;
 }
 
 /** Runs `ssh` once; `sends` bytes of nothing are its input, `expects` bytes its output. Answers its seconds. */

@@ -1,22 +1,29 @@
 import type { Algorithms, CipherAlgorithm, KexAlgorithm, MacAlgorithm } from "ssh2";
 
-// No group exchange: ssh2 does not implement it as a server.
-const KEX: KexAlgorithm[] = [
+/**
+ * What a stranger may have computed: a millisecond each. The larger groups and curves cost the process tens of them, in which
+ * it serves nobody, and no client needs them: RFC 9142 has every one know the last.
+ */
+const CLIENT_KEX: KexAlgorithm[] = [
   "curve25519-sha256",
   "curve25519-sha256@libssh.org",
   "ecdh-sha2-nistp256",
+  "diffie-hellman-group14-sha256",
+];
+/** A VM's sshd may have been set to larger ones only. */
+const TARGET_KEX: KexAlgorithm[] = [
+  ...CLIENT_KEX,
   "ecdh-sha2-nistp384",
   "ecdh-sha2-nistp521",
   "diffie-hellman-group16-sha512",
   "diffie-hellman-group18-sha512",
-  "diffie-hellman-group14-sha256",
 ];
 const MACS: MacAlgorithm[] = ["hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "hmac-sha2-256", "hmac-sha2-512"];
 
 /** What a client is offered. No compression: a packet must leave a leg as it came in, and inflating is work that a stranger could order. */
 export function clientAlgorithms(ciphers: readonly CipherAlgorithm[]): Algorithms {
   return {
-    kex: KEX,
+    kex: CLIENT_KEX,
     cipher: [...ciphers],
     hmac: MACS,
     compress: ["none"],
@@ -29,7 +36,7 @@ export function targetAlgorithms(hostKeyType: string): Algorithms | null {
   const serverHostKey = HOST_KEY_ALGORITHMS.get(hostKeyType);
   if (serverHostKey === undefined) return null;
   return {
-    kex: KEX,
+    kex: TARGET_KEX,
     cipher: ["aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes256-ctr", "chacha20-poly1305@openssh.com"],
     hmac: MACS,
     compress: ["none"],

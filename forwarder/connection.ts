@@ -152,7 +152,7 @@ export class ClientConnection implements Connection {
       return;
     }
     this.#loggedIn = true;
-    this.#client.takeLargePackets();
+    this.#client.loggedIn();
     const { vm, user, sub, cred, jti } = admission.claims;
     this.#options.log.info("logged in", { vm, user, sub, credential: cred, ticket: jti });
     this.#options.onLogin();

@@ -4,12 +4,13 @@ import type { Duplex } from "node:stream";
 import ssh2 from "ssh2";
 import { free } from "../service/free.ts";
 import { LARGE_PACKET_BYTES, USUAL_PACKET_BYTES } from "./gcm.ts";
+import { LegReader, type ReadProtocol } from "./leg-reader.ts";
 import { Packet } from "./packet.ts";
 import { isConnectionMessage } from "./ssh-messages.ts";
 import { GcmSealer, type PrivateDecipher, replaceDecipher } from "./ssh2-gcm.ts";
 
 /**
- * With `ssh2-gcm.ts` and `ssh2-handshake.ts` the only file that touches private fields of `ssh2` (pinned to 1.17.0): it takes
+ * With `leg-reader.ts`, `ssh2-gcm.ts` and `ssh2-handshake.ts` the only file that touches private fields of `ssh2` (pinned to 1.17.0): it takes
  * connection-protocol packets from one authenticated SSH connection and puts packets into it, below `ssh2`'s channels.
  * `test/forwarder/packet-leg.test.ts` fails when those fields move.
  */
@@ -22,9 +23,9 @@ export interface PacketLeg {
   sendNow(payload: Uint8Array): void;
   /**
    * Takes packets as large as OpenSSH takes them from now on, under AES-GCM: before the login nobody may have so much kept
-   * for him, after it a command may be that long.
+   * for him, after it a command may be that long. And all of what was sent is read, also when the peer has left since.
    */
-  takeLargePackets(): void;
+  loggedIn(): void;
   /** Bytes handed to `send` that have not left this process. */
   readonly unsentBytes: number;
   pause(): void;
@@ -45,7 +46,7 @@ interface PrivateWriter {
   finalize(packet: Buffer, force?: boolean): Buffer;
 }
 
-interface PrivateProtocol {
+interface PrivateProtocol extends ReadProtocol {
   _onPayload: (payload: Buffer) => boolean | number | undefined;
   _decipher: PrivateDecipher | undefined;
   readonly _cipher: object;
@@ -75,7 +76,10 @@ export function socketOf(connection: object): Socket | null {
 export function attachLeg(connection: object, socket: Duplex, onPacket: (packet: Packet) => void): PacketLeg {
   const protocol = readProtocol(connection);
   const original = protocol._onPayload;
-  const bounds = { maxPacketBytes: USUAL_PACKET_BYTES };
+  const bounds: Bounds = { maxPacketBytes: USUAL_PACKET_BYTES };
+  const reader = new LegReader(connection, protocol, socket);
+  // Answers like a decipher's `_onPayload`: undefined to go on, false to stop behind this packet.
+  const goOn = () => (reader.turnIsOver ? false : undefined);
   const take = (packet: Packet): boolean => {
     if (!isConnectionMessage(packet.type)) return false;
     onPacket(packet);
@@ -85,36 +89,43 @@ export function attachLeg(connection: object, socket: Duplex, onPacket: (packet:
   const hook = (payload: Buffer): boolean | number | undefined => {
     // Any answer but undefined has the decipher leave what follows in the same chunk to whatever is the decipher then.
     const answer = take(Packet.ofPayload(payload)) ? undefined : original(payload);
+    if (answer !== undefined) return answer;
     const decipher = protocol._decipher;
-    if (answer !== undefined || decipher?._onPayload !== hook) return answer;
-    const replaced = replaceDecipher(decipher, take, bounds);
-    if (replaced === null) return undefined;
+    const replaced = decipher?._onPayload === hook ? replaceDecipher(decipher, take, goOn, bounds) : null;
+    if (replaced === null) return goOn();
     protocol._decipher = replaced;
     return false;
   };
   protocol._onPayload = hook;
-  return new Ssh2Leg(connection, protocol, socket, bounds);
+  return new Ssh2Leg(connection, protocol, socket, reader, bounds);
+}
+
+interface Bounds {
+  maxPacketBytes: number;
 }
 
 class Ssh2Leg implements PacketLeg {
   readonly #protocol: PrivateProtocol;
   readonly #socket: Duplex;
-  readonly #bounds: { maxPacketBytes: number };
+  readonly #reader: LegReader;
+  readonly #bounds: Bounds;
   #heldBytes = 0;
   #corked = false;
   #waiting: (() => void)[] = [];
   /** Of the cipher that was in use last. */
   #sealer: { readonly cipher: object; readonly gcm: GcmSealer | null } | null = null;
 
-  constructor(connection: object, protocol: PrivateProtocol, socket: Duplex, bounds: { maxPacketBytes: number }) {
+  constructor(connection: object, protocol: PrivateProtocol, socket: Duplex, reader: LegReader, bounds: Bounds) {
     this.#protocol = protocol;
     this.#socket = socket;
+    this.#reader = reader;
     this.#bounds = bounds;
     if (isEmitter(connection)) connection.on("handshake", () => this.#released());
   }
 
-  takeLargePackets(): void {
+  loggedIn(): void {
     this.#bounds.maxPacketBytes = LARGE_PACKET_BYTES;
+    this.#reader.loggedIn();
   }
 
   get unsentBytes(): number {
@@ -157,11 +168,11 @@ class Ssh2Leg implements PacketLeg {
   }
 
   pause(): void {
-    this.#socket.pause();
+    this.#reader.pause();
   }
 
   resume(): void {
-    this.#socket.resume();
+    this.#reader.resume();
   }
 
   onceSent(callback: () => void): void {
@@ -173,7 +184,7 @@ class Ssh2Leg implements PacketLeg {
     const timer = setTimeout(() => this.#socket.destroy(), lingerMs);
     this.#socket.once("close", () => clearTimeout(timer));
     // A paused socket never sees its peer's end.
-    this.#socket.resume();
+    this.#reader.resume();
     this.#socket.end();
   }
 
@@ -212,6 +223,7 @@ function readProtocol(connection: object): PrivateProtocol {
 function isProtocol(value: unknown): value is PrivateProtocol {
   if (typeof value !== "object" || value === null) return false;
   if (!("_onPayload" in value) || typeof value._onPayload !== "function" || !("_kexinit" in value)) return false;
+  if (typeof Reflect.get(value, "_parse") !== "function" || !("_destruct" in value)) return false;
   if (!("_decipher" in value) || !("_cipher" in value) || typeof value._cipher !== "object") return false;
   if (!("_packetRW" in value) || typeof value._packetRW !== "object" || value._packetRW === null) return false;
   const writer: unknown = Reflect.get(value._packetRW, "write");

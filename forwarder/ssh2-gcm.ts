@@ -51,11 +51,13 @@ export class GcmSealer {
 
 /**
  * A decipher in the place of `ssh2`'s, which must be between two packets; null when that is for another cipher. `onPacket`
- * gets connection-protocol packets, except during a key exchange, when all are for `ssh2`.
+ * gets connection-protocol packets, except during a key exchange, when all are for `ssh2`; after each that it took `goOn` is asked
+ * whether to read the next one (undefined) or to stop there (false).
  */
 export function replaceDecipher(
   decipher: PrivateDecipher,
   onPacket: (packet: Packet) => boolean,
+  goOn: () => false | undefined,
   bounds: PacketBounds,
 ): PrivateDecipher | null {
   const keys = readDecipherKeys(decipher);
@@ -65,7 +67,7 @@ export function replaceDecipher(
     keys,
     (packet) => {
       replaced.inSeqno = (replaced.inSeqno + 1) >>> 0;
-      if (replaced._onPayload === usual && onPacket(packet)) return undefined;
+      if (replaced._onPayload === usual && onPacket(packet)) return goOn();
       const { payload } = packet;
       return replaced._onPayload(Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength));
     },
@@ -78,7 +80,7 @@ export function replaceDecipher(
     decrypt: (data, from, end) => {
       const stopped = opener.decrypt(data, from, end);
       // All of what the socket read is decrypted, and ssh2 keeps nothing of it.
-      if (stopped === undefined) free(data);
+      if (stopped === undefined || stopped >= end) free(data);
       return stopped;
     },
   };

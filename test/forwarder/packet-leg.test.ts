@@ -77,6 +77,28 @@ test("a description sent in the middle of a key exchange reaches the peer before
   expect(String(error)).toContain("because");
 });
 
+test("what a logged-in client sent before it left is read to the last packet, in order, however many there are", async () => {
+  pair.server.loggedIn();
+  const closed = once(pair.serverSocket, "close");
+  const payloads = Array.from({ length: 20_000 }, (_, index) => Buffer.of(94, index >> 8, index & 255));
+  for (const payload of payloads) pair.client.send(payload);
+  pair.client.close(30_000);
+  await closed;
+  expect(Buffer.concat(pair.atServer).equals(Buffer.concat(payloads))).toBe(true);
+});
+
+test("a leg that is paused while packets wait goes on where it was", async () => {
+  pair.onServerPacket = (packet) => {
+    if (packet.payload[1] !== 0 || packet.payload[2] !== 7) return;
+    pair.server.pause();
+    setImmediate(() => pair.server.resume());
+  };
+  const payloads = Array.from({ length: 20_000 }, (_, index) => Buffer.of(94, index >> 8, index & 255));
+  for (const payload of payloads) pair.client.send(payload);
+  await expect.poll(() => pair.atServer.length, { timeout: 20_000 }).toBe(payloads.length);
+  expect(Buffer.concat(pair.atServer).equals(Buffer.concat(payloads))).toBe(true);
+});
+
 test("sending on a leg that is closed does nothing", async () => {
   pair.clientSsh.destroy();
   await once(pair.serverSsh, "close");

@@ -31,6 +31,13 @@ export function cpuMicroseconds(pid: number): number {
   return (stat.ticks * 1_000_000) / TICKS_PER_SECOND;
 }
 
+/** The same with all the children that have ended and were waited for. */
+export function cpuMicrosecondsWithEnded(pid: number): number {
+  const stat = readStat(pid);
+  if (stat === null) throw new Error(`process ${pid} is gone`);
+  return ((stat.ticks + stat.endedTicks) * 1_000_000) / TICKS_PER_SECOND;
+}
+
 function listPids(): number[] {
   return readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name))
@@ -45,12 +52,16 @@ function commandLine(pid: number): string {
   }
 }
 
-function readStat(pid: number): { parent: number; ticks: number } | null {
+function readStat(pid: number): { parent: number; ticks: number; endedTicks: number } | null {
   try {
     // proc(5): the command name may hold spaces and parentheses, so fields are counted from its end.
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
     const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    return { parent: Number(fields[1]), ticks: Number(fields[11]) + Number(fields[12]) };
+    return {
+      parent: Number(fields[1]),
+      ticks: Number(fields[11]) + Number(fields[12]),
+      endedTicks: Number(fields[13]) + Number(fields[14]),
+    };
   } catch {
     return null;
   }

@@ -22,7 +22,7 @@ export class MemoryLeg implements PacketLeg {
     this.send(payload);
   }
 
-  takeLargePackets(): void {
+  loggedIn(): void {
     // Every packet is taken.
   }
 

@@ -1,0 +1,131 @@
+import type { Duplex } from "node:stream";
+import ssh2 from "ssh2";
+import { type Turn, Turns } from "./turns.ts";
+
+/**
+ * Reads a connection's socket for `ssh2` 1.17.0 in turns with all other connections of the process. Touches its private
+ * fields, as `packet-leg.ts` does; `test/forwarder/packet-leg.test.ts` fails when they move.
+ */
+
+/** Reads packets from a chunk up to `end`; answers where it stopped, or undefined when it has read all. */
+type Parse = (chunk: Buffer, at: number, end: number) => number | undefined;
+
+/** The fields of a protocol that a reader needs. */
+export interface ReadProtocol {
+  /** Replaced by `ssh2` once it has read the peer's identification. */
+  _parse: Parse;
+  /** Undefined once nothing may be read any more. */
+  readonly _destruct: unknown;
+}
+
+/** Unread bytes at which the socket is no longer read; less is not worth the calls. */
+const HOLD_BYTES = 262_144;
+
+const turns = new Turns(() => performance.now(), setImmediate);
+
+export class LegReader {
+  readonly #connection: object;
+  readonly #protocol: ReadProtocol;
+  readonly #socket: Duplex;
+  readonly #turn: Turn;
+  #parse: Parse;
+  #chunks: { readonly chunk: Buffer; at: number; readonly end: number }[] = [];
+  #unreadBytes = 0;
+  #held = false;
+  #paused = false;
+  #isOver = () => false;
+  /** A stranger who leaves in the middle of a key exchange is not owed its rest. */
+  #owed: boolean;
+
+  constructor(connection: object, protocol: ReadProtocol, socket: Duplex) {
+    this.#connection = connection;
+    this.#protocol = protocol;
+    this.#socket = socket;
+    this.#owed = connection instanceof ssh2.Client;
+    this.#turn = turns.join((isOver) => this.#read(isOver));
+    this.#parse = protocol._parse;
+    Object.defineProperty(protocol, "_parse", {
+      get: () => this.#take,
+      set: (parse: Parse) => {
+        this.#parse = parse;
+      },
+    });
+    // Before ssh2 hears of it and takes nothing more.
+    socket.prependListener("end", () => {
+      if (this.#owed) this.#read(() => false);
+    });
+    socket.once("close", () => this.#drop());
+  }
+
+  /** Whether the packet that is just handed over is the last one of this turn. */
+  get turnIsOver(): boolean {
+    return this.#isOver();
+  }
+
+  loggedIn(): void {
+    this.#owed = true;
+  }
+
+  pause(): void {
+    this.#paused = true;
+    this.#socket.pause();
+  }
+
+  resume(): void {
+    this.#paused = false;
+    if (!this.#held) this.#socket.resume();
+  }
+
+  // In the place of `_parse`: ssh2 takes undefined for "all read".
+  readonly #take = (chunk: Buffer, at: number, end: number): undefined => {
+    this.#chunks.push({ chunk, at, end });
+    this.#unreadBytes += end - at;
+    this.#turn.ask();
+    if (this.#unreadBytes < HOLD_BYTES || this.#held) return;
+    this.#held = true;
+    this.#socket.pause();
+  };
+
+  #read(isOver: () => boolean): boolean {
+    this.#isOver = isOver;
+    for (let [first] = this.#chunks; first !== undefined; [first] = this.#chunks) {
+      const { chunk, at, end } = first;
+      const stopped = this.#parseOn(chunk, at, end);
+      if (this.#protocol._destruct === undefined) this.#drop();
+      else if (stopped === undefined || stopped >= end) this.#chunks.shift();
+      else first.at = stopped;
+      this.#unreadBytes = Math.max(0, this.#unreadBytes - ((stopped ?? end) - at));
+      if (this.#chunks.length > 0 && isOver()) return false;
+    }
+    this.#release();
+    return true;
+  }
+
+  // What ssh2 does itself with an error of the chunk that it is given.
+  #parseOn(chunk: Buffer, at: number, end: number): number | undefined {
+    try {
+      return this.#parse.call(this.#protocol, chunk, at, end);
+    } catch (error) {
+      this.#chunks = [];
+      if (isEmitter(this.#connection)) this.#connection.emit("error", error);
+      if (this.#socket.writable) this.#socket.end();
+      return undefined;
+    }
+  }
+
+  #release(): void {
+    if (!this.#held) return;
+    this.#held = false;
+    if (!this.#paused) this.#socket.resume();
+  }
+
+  #drop(): void {
+    this.#chunks = [];
+    this.#unreadBytes = 0;
+    this.#turn.leave();
+  }
+}
+
+function isEmitter(value: object): value is NodeJS.EventEmitter {
+  return "emit" in value && typeof value.emit === "function";
+}

@@ -1,0 +1,105 @@
+/** Longest piece of work that is done in one go, unless a single packet takes longer; in milliseconds. */
+const PIECE_MS = 1;
+/** What those who wait may take together before sockets are looked at again. */
+const TURN_MS = 1;
+/** The part of the process that a connection may use without ever having to wait. */
+const SHARE = 0.05;
+/** How far ahead of that part it may be and still be served at once. */
+const AHEAD_MS = 40;
+/** How far behind it can fall; where a new one starts, since strangers must not outrank those who have paid. */
+const MOST_BEHIND_MS = 200;
+
+/** Does what there is to do until nothing is left, or `isOver` after at least one step; answers whether all is done. */
+export type Work = (isOver: () => boolean) => boolean;
+
+/** One connection's place among the others. */
+export interface Turn {
+  /** There is something to do: does it now or, if the connection had more than its share or is new, when its turn comes. */
+  ask(): void;
+  /** Nothing is to do any more. */
+  leave(): void;
+}
+
+interface Entry {
+  readonly work: Work;
+  /** When it will have used no more than its share. */
+  paidAt: number;
+  waits: boolean;
+}
+
+/**
+ * Shares one event loop between connections, so that neither a flood of small packets nor the key exchanges of many strangers
+ * make others wait: who uses little is served at once, the others in turns, those first who are least ahead of their share.
+ */
+export class Turns {
+  readonly #now: () => number;
+  readonly #later: (callback: () => void) => void;
+  readonly #waiting = new Set<Entry>();
+  #called = false;
+
+  /** `now`: milliseconds that never go back; `later`: calls back once sockets have been looked at. */
+  constructor(now: () => number, later: (callback: () => void) => void) {
+    this.#now = now;
+    this.#later = later;
+  }
+
+  join(work: Work): Turn {
+    const entry: Entry = { work, paidAt: this.#now() + MOST_BEHIND_MS, waits: false };
+    return {
+      ask: () => this.#ask(entry),
+      leave: () => {
+        entry.waits = false;
+        this.#waiting.delete(entry);
+      },
+    };
+  }
+
+  #ask(entry: Entry): void {
+    if (entry.waits) return;
+    const now = this.#now();
+    if (entry.paidAt - now <= AHEAD_MS) this.#serve(entry, now);
+    else this.#wait(entry);
+  }
+
+  #wait(entry: Entry): void {
+    entry.waits = true;
+    this.#waiting.add(entry);
+    this.#call();
+  }
+
+  #call(): void {
+    if (this.#called) return;
+    this.#called = true;
+    this.#later(() => this.#next());
+  }
+
+  #next(): void {
+    this.#called = false;
+    const end = this.#now() + TURN_MS;
+    let now = this.#now();
+    while (this.#waiting.size > 0 && now < end) {
+      const entry = this.#mostDeserving();
+      entry.waits = false;
+      this.#waiting.delete(entry);
+      this.#serve(entry, now);
+      now = this.#now();
+    }
+    if (this.#waiting.size > 0) this.#call();
+  }
+
+  #serve(entry: Entry, now: number): void {
+    const end = now + PIECE_MS;
+    const done = entry.work(() => this.#now() >= end);
+    const ended = this.#now();
+    entry.paidAt = Math.min(Math.max(entry.paidAt, now) + (ended - now) / SHARE, ended + MOST_BEHIND_MS);
+    if (!done) this.#wait(entry);
+  }
+
+  /** Of those that are equally far ahead the one that waits longest. */
+  #mostDeserving(): Entry {
+    let [found] = this.#waiting;
+    for (const entry of this.#waiting) if (found === undefined || entry.paidAt < found.paidAt) found = entry;
+    if (found === undefined) throw new Error("nobody waits");
+    return found;
+  }
+}

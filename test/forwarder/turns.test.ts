@@ -1,0 +1,117 @@
+import { beforeEach, expect, test } from "vitest";
+import { Turns } from "../../forwarder/turns.ts";
+
+let now: number;
+let later: (() => void)[];
+let turns: Turns;
+let done: string[];
+
+beforeEach(() => {
+  now = 0;
+  later = [];
+  done = [];
+  turns = new Turns(
+    () => now,
+    (callback) => later.push(callback),
+  );
+});
+
+/** Sockets have been looked at. */
+function nextRound(): void {
+  for (const callback of later.splice(0)) callback();
+}
+
+/** A connection with so many steps to do, of so many milliseconds each. */
+function connection(name: string, stepMs: number, steps = 0) {
+  let left = steps;
+  const turn = turns.join((isOver) => {
+    while (left > 0) {
+      left -= 1;
+      now += stepMs;
+      done.push(name);
+      if (isOver()) break;
+    }
+    return left === 0;
+  });
+  return {
+    ask: (more = 1) => {
+      left += more;
+      turn.ask();
+    },
+    leave: () => turn.leave(),
+  };
+}
+
+test("a connection that uses little is served at once", () => {
+  const quiet = connection("quiet", 0.1);
+  now = 1_000;
+  quiet.ask();
+  expect(done).toEqual(["quiet"]);
+});
+
+test("a flood is cut into pieces of a millisecond, and a quiet connection is served between two of them", () => {
+  const flood = connection("flood", 0.1);
+  const quiet = connection("quiet", 0.1);
+  now = 1_000;
+  flood.ask(1_000);
+  expect(done.length).toBeLessThanOrEqual(11);
+  nextRound();
+  expect(done.length).toBeLessThanOrEqual(22);
+  quiet.ask();
+  expect(done.at(-1)).toBe("quiet");
+});
+
+test("a new connection waits for its turn, however many there are, and a known one passes them", () => {
+  const known = connection("known", 0.1);
+  now = 1_000;
+  for (let stranger = 0; stranger < 100; stranger += 1) connection("stranger", 2).ask();
+  expect(done).toEqual([]);
+  nextRound();
+  expect(done).toEqual(["stranger"]);
+  known.ask();
+  expect(done).toEqual(["stranger", "known"]);
+});
+
+test("everything is done in the end", () => {
+  const [one, other] = [connection("one", 0.1), connection("other", 0.3)];
+  one.ask(100);
+  other.ask(100);
+  while (later.length > 0) nextRound();
+  expect(done.filter((name) => name === "one").length).toBe(100);
+  expect(done.filter((name) => name === "other").length).toBe(100);
+});
+
+test("a connection that had more than its share goes on beside an endless stream of new ones", () => {
+  const heavy = connection("heavy", 1);
+  now = 1_000;
+  for (let used = 0; used < 500; used += 1) heavy.ask();
+  done = [];
+  heavy.ask(10);
+  for (let round = 0; round < 1_000 && done.filter((name) => name === "heavy").length < 10; round += 1) {
+    connection("stranger", 2).ask();
+    nextRound();
+  }
+  expect(done.filter((name) => name === "heavy").length).toBe(10);
+});
+
+test("who had more than its share goes after who had less", () => {
+  const [heavy, light] = [connection("heavy", 1), connection("light", 1)];
+  now = 1_000;
+  heavy.ask(8);
+  light.ask(5);
+  while (later.length > 0) nextRound();
+  done = [];
+  heavy.ask();
+  light.ask();
+  nextRound();
+  nextRound();
+  expect(done).toEqual(["light", "heavy"]);
+});
+
+test("a connection that left is not served any more", () => {
+  const gone = connection("gone", 0.1);
+  gone.ask(5);
+  gone.leave();
+  nextRound();
+  expect(done).toEqual([]);
+});
