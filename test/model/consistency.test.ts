@@ -4,13 +4,15 @@ import { ALL_ON, ISOLATES, type Switches, VERIFIERS, World } from "./world.ts";
 
 /** The bound with the feed down (`docs/consistency.md`); with all messages delivered a floor takes no time in the model. */
 const STALE_BOUND_MS = 20_000;
+/** The same where a region could not be told: until the verdict from before and its tickets have ended. */
+const UNTOLD_BOUND_MS = 85_000;
 const RUNS = 20_000;
 
 type Step =
   | { readonly do: "advance"; readonly ms: number }
   | { readonly do: "narrow" | "deploy" }
   | { readonly do: "widen" | "loseIsolate" | "loseLocation"; readonly isolate: number }
-  | { readonly do: "stall" | "lose" | "repeat" | "cut" | "restart"; readonly verifier: number }
+  | { readonly do: "stall" | "lose" | "repeat" | "cut" | "restart" | "reach"; readonly verifier: number }
   | { readonly do: "arrive"; readonly verifier: number; readonly isOutOfOrder: boolean }
   | { readonly do: "request"; readonly isolate: number; readonly verifier: number };
 
@@ -30,6 +32,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 2, arbitrary: fc.record({ do: fc.constant("widen" as const), isolate }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constantFrom("lose" as const, "repeat" as const), verifier }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constantFrom("cut" as const, "restart" as const), verifier }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant("reach" as const), verifier }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constantFrom("loseIsolate" as const, "loseLocation" as const), isolate }) },
   { weight: 1, arbitrary: fc.constant({ do: "deploy" as const }) },
 );
@@ -62,7 +65,7 @@ async function take(world: World, step: Step): Promise<void> {
 
 async function request(world: World, isolate: number, verifier: number): Promise<void> {
   const outcome = await world.request(isolate, verifier);
-  if (!world.isGranted && outcome === "allowed" && world.now - world.narrowedAt > STALE_BOUND_MS) {
+  if (!world.isGranted && outcome === "allowed" && world.now > world.mayAdmitUntil(verifier, STALE_BOUND_MS, UNTOLD_BOUND_MS)) {
     throw new Error(`a stale yes, ${world.now - world.narrowedAt} ms after the grant was taken away`);
   }
   if (world.isGranted && outcome === "refused" && !world.mayRepeatRefusal(isolate)) {

@@ -10,6 +10,7 @@ import type { Colo } from "../../worker/cache/colo.ts";
 import { FactCache, type Lookup } from "../../worker/cache/facts.ts";
 import type { Kept } from "../../worker/cache/freshness.ts";
 import { Refusals } from "../../worker/cache/refusals.ts";
+import { edgeTicketLifeS } from "../../worker/services/ticket-basis.ts";
 import { ticketClaimsOf } from "../../worker/tickets/claims.ts";
 
 /**
@@ -49,6 +50,12 @@ type Message =
 interface Region {
   floors: Floor[];
   sent: number;
+  /** The identity's object cannot reach it. */
+  isOutOfReach: boolean;
+  /** A floor that it could not be told. */
+  untold: Floor | null;
+  /** When it was told of the last narrowing. */
+  toldAt: number;
 }
 
 interface Verifier {
@@ -86,7 +93,13 @@ export class World {
   widenedAt = Number.NEGATIVE_INFINITY;
   /** The location that has the mark of the last widening. */
   #markedLocation: number | null = null;
-  #regions: Region[] = Array.from({ length: REGIONS }, () => ({ floors: [], sent: 0 }));
+  #regions: Region[] = Array.from({ length: REGIONS }, () => ({
+    floors: [],
+    sent: 0,
+    isOutOfReach: false,
+    untold: null,
+    toldAt: Number.NEGATIVE_INFINITY,
+  }));
   #verifiers: Verifier[];
   #isolates: Isolate[] = LOCATION_OF_ISOLATE.map(newIsolate);
   #locations: Map<string, unknown>[] = [new Map(), new Map()];
@@ -123,13 +136,35 @@ export class World {
     this.narrowedAt = this.now;
     const floor = { sub: SUBJECT, epoch: this.#epoch, at: this.now };
     for (const [index, region] of this.#regions.entries()) {
-      region.floors = [...region.floors.filter(({ at }) => at + FLOOR_KEEP_MS >= this.now), floor];
-      region.sent += 1;
-      const verifier = this.#verifier(index);
-      if (!verifier.isConnected) continue;
-      verifier.channel.push({ kind: "floor", floor, number: region.sent });
-      if (!verifier.isStalled) this.#flow(index);
+      if (region.isOutOfReach) region.untold = floor;
+      else this.#tell(index, floor);
     }
+  }
+
+  /** From now on the identity's object cannot reach a region's, whose feed goes on, or can again: then it redelivers. */
+  reach(index: number): void {
+    const region = this.#region(index);
+    region.isOutOfReach = !region.isOutOfReach;
+    if (!region.isOutOfReach && region.untold !== null) this.#tell(index, region.untold);
+  }
+
+  /** Until when a verifier may still admit what the last narrowing took away, if its feed may be silent for `silentMs`. */
+  mayAdmitUntil(index: number, silentMs: number, untoldMs: number): number {
+    const { untold, toldAt } = this.#region(index);
+    const longest = this.narrowedAt + untoldMs;
+    return untold === null ? Math.min(toldAt + silentMs, longest) : longest;
+  }
+
+  #tell(index: number, floor: Floor): void {
+    const region = this.#region(index);
+    const verifier = this.#verifier(index);
+    region.floors = [...region.floors.filter(({ at }) => at + FLOOR_KEEP_MS >= this.now), floor];
+    region.sent += 1;
+    region.untold = null;
+    region.toldAt = this.now;
+    if (!verifier.isConnected) return;
+    verifier.channel.push({ kind: "floor", floor, number: region.sent });
+    if (!verifier.isStalled) this.#flow(index);
   }
 
   /** Gives it again, through an isolate. */
@@ -294,6 +329,7 @@ export class World {
       accountEpoch: 1,
       vmEpoch: 1,
       azp: "edge",
+      lifeS: edgeTicketLifeS(verdict.readAt, this.now, { VERDICT_MAX_AGE_MS, TICKET_REUSE_MARGIN_MS }),
       now: this.now,
       randomBytes: (length) => new Uint8Array(length),
     });

@@ -79,6 +79,9 @@ describe("the hot path", () => {
     await byToken();
     vi.setSystemTime(Date.now() + 46_000);
     expect(levelsOf(await byToken())).toMatchObject({ verdict: "isolate", ticket: "signed" });
+    // A ticket ends little later than what it says may be used, whenever it was signed.
+    const { exp, read_at: readAt } = world.host.calls.at(-1)?.claims ?? expect.fail("the host was asked");
+    expect(exp - readAt).toBeLessThanOrEqual(75);
     vi.setSystemTime(Date.now() + 15_000);
     expect(levelsOf(await byToken())).toMatchObject({ verdict: "object", ticket: "signed" });
   });

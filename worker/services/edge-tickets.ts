@@ -3,7 +3,7 @@ import { Lru } from "../cache/lru.ts";
 import type { Edge } from "../edge.ts";
 import { tell } from "../objects.ts";
 import { mintTicket } from "../tickets/mint.ts";
-import { optionsOf, readAtOf, type TicketBasis } from "./ticket-basis.ts";
+import { edgeTicketLifeS, optionsOf, readAtOf, type TicketBasis } from "./ticket-basis.ts";
 
 interface KeptTicket {
   readonly text: string;
@@ -36,7 +36,8 @@ export async function edgeTicket(edge: Edge, basis: TicketBasis): Promise<Result
     edge.timing.add("ticket", startedAt, "reused");
     return success({ text: known.text, isReused: true });
   }
-  const options = { ...optionsOf(basis), azp: "edge" as const, now, randomBytes: edge.randomBytes };
+  const lifeS = edgeTicketLifeS(readAtOf(basis), now, edge.settings);
+  const options = { ...optionsOf(basis), azp: "edge" as const, lifeS, now, randomBytes: edge.randomBytes };
   const minted = await tell(async () => success(await mintTicket(edge.env, basis.verdict, options)));
   if (!minted.ok) return minted;
   const { ticket: text, claims } = minted.value;
