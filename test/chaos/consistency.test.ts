@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { identitySubject } from "../../protocol/subjects.ts";
 import { until } from "../system/poll.ts";
+import { movedClock } from "./clock-of-edge.ts";
 import { FAITHFUL, isFloor } from "./feed-proxy.ts";
 import { ChaosWorld, type Holder } from "./world.ts";
 
@@ -83,6 +84,22 @@ describe("the feed", () => {
   });
 });
 
+test("a token that ends by itself while the feed is dead is refused from its end on", async () => {
+  world.proxy.fault = () => [];
+  const lifeMs = 4_000;
+  const madeAt = performance.now();
+  const brief = await world.newHolder(lifeMs / 1000);
+  let allowedUntil = 0;
+  await until("the token is refused", RECOVERY_MS, async () => {
+    const status = await world.exec(brief);
+    if (status === 200) allowedUntil = performance.now() - madeAt;
+    return status === 401 ? true : undefined;
+  });
+  expect(allowedUntil).toBeGreaterThan(0);
+  // An exec that began before the end may be answered a moment after it.
+  expect(allowedUntil).toBeLessThan(lifeMs + 1_000);
+});
+
 describe("regions", () => {
   test("a floor reaches every region, and a verifier that joins late knows it before it serves", async () => {
     await world.revoke(holder);
@@ -112,12 +129,16 @@ async function underLoad(happen: () => Promise<unknown>): Promise<Set<number>> {
 /** Nobody answers, or a 503, or a success: never a refusal of somebody who may. */
 const HARMLESS = new Set([0, 200, 503]);
 
-describe.each(["SIGKILL", "SIGTERM"] as const)("workerd that gets %s under load and is started again", (signal) => {
+describe.each([
+  ["is killed under load and started again", "SIGKILL", (config: string) => config],
+  ["is redeployed under load with another bundle", "SIGTERM", movedClock(0)],
+] as const)("workerd that %s", (_how, signal, change) => {
   test("refuses nobody who may, forgets nothing that it acknowledged, and recovers by itself", async () => {
     await world.revoke(holder);
     const made = await world.newHolder();
     const seen = await underLoad(async () => {
       await world.edge.end(signal);
+      world.edge.configure(change);
       await world.edge.serve();
     });
     expect([...seen].filter((status) => !HARMLESS.has(status))).toEqual([]);
@@ -154,5 +175,26 @@ test.each([30_000, -30_000])(
     world.host = await world.startHost("eu", "eu", { port, feedUrl: world.proxy.url });
     expect([...seen].filter((status) => !HARMLESS.has(status))).toEqual([]);
     expect(after).not.toBe(200);
+  },
+);
+
+test.each([30_000, -30_000])(
+  "an edge whose clock is off by %i ms lets nobody in who may not, refuses nobody who may, and forgets nothing",
+  async (skewMs) => {
+    await world.edge.end("SIGTERM");
+    world.edge.configure(movedClock(skewMs));
+    await world.edge.serve();
+    const seen = new Set<number>();
+    for (let count = 0; count < 20; count += 1) seen.add(await world.exec(bystander));
+    await world.revoke(holder);
+    const after: number[] = [];
+    for (let count = 0; count < 5; count += 1) after.push(await world.exec(holder));
+    await world.edge.end("SIGTERM");
+    world.edge.configure((config) => config);
+    await world.edge.serve();
+    expect([...seen].filter((status) => !HARMLESS.has(status))).toEqual([]);
+    expect(after).not.toContain(200);
+    await until("everybody is served again", RECOVERY_MS, async () => ((await world.exec(bystander)) === 200 ? true : undefined));
+    expect(await world.exec(holder)).toBe(401);
   },
 );

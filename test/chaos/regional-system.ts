@@ -29,6 +29,7 @@ export interface Holder {
 
 export interface OwnerAccount {
   readonly accountId: string;
+  readonly apiKey: string;
   readonly api: ApiClient;
 }
 
@@ -84,11 +85,11 @@ export class RegionalSystem {
     const made = await this.edge.operator.request<{ accountId: string; apiKey: string }>("POST", "/operator/v1/accounts", {
       name: "regions",
     });
-    return { accountId: made.accountId, api: new ApiClient(this.edge.url, made.apiKey) };
+    return { ...made, api: new ApiClient(this.edge.url, made.apiKey) };
   }
 
   /** An exec by a token as root: its status, body, and how long the answer took, in milliseconds. */
-  async exec(vmId: string, token: string): Promise<{ status: number; body: Record<string, unknown>; ms: number; trace: string }> {
+  async exec(vmId: string, token: string): Promise<{ status: number; body: Record<string, unknown>; ms: number }> {
     const before = performance.now();
     const response = await fetch(`${this.edge.url}/v5/vms/${vmId}/exec-await`, {
       method: "POST",
@@ -96,8 +97,7 @@ export class RegionalSystem {
       body: JSON.stringify({ command: "hostname", linuxUser: "root" }),
     });
     const body = (await response.json()) as Record<string, unknown>;
-    const trace = response.headers.get("x-freestyle-trace-id") ?? "";
-    return { status: response.status, body, ms: performance.now() - before, trace };
+    return { status: response.status, body, ms: performance.now() - before };
   }
 
   /** What the operator sees of a region's hosts. */

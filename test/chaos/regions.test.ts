@@ -161,6 +161,46 @@ test("a host and a forwarder that were dead while a token was revoked know that 
   });
 }, 60_000);
 
+test("a forwarder that is killed under load lets nobody in who may not: sessions die with it, and logins work when it is back", async () => {
+  const { forwarder, ssh } = system.regions.eu;
+  const [holder, revoked] = await Promise.all([newHolder(owner, [vms.eu]), newHolder(owner, [vms.eu])]);
+  const live = longSession(system.regions.eu, vms.eu, holder.token);
+  await until("the session is live", SLOW_MACHINE_MS, () => (live.output === "live\n" ? true : undefined));
+  let isOver = false;
+  const outcomes: (readonly [who: Holder, code: number | null, stdout: string, stderr: string])[] = [];
+  const load = [holder, holder, revoked].map(async (who) => {
+    while (!isOver) {
+      const { code, stdout, stderr } = await ssh.ssh(`${vms.eu}:${who.token}`, "hostname");
+      outcomes.push([who, code, stdout.toString(), stderr]);
+    }
+  });
+  let back = 0;
+  try {
+    await until("there is load", SLOW_MACHINE_MS, () => (outcomes.some(([who]) => who === revoked) ? true : undefined));
+    await owner.api.request("DELETE", `/identity/v1/identities/${revoked.identityId}`);
+    await forwarder.end("SIGKILL");
+    expect(await live.finished).toMatchObject({ code: 255 });
+    await forwarder.serve();
+    back = outcomes.length;
+    await until("logins work again", SLOW_MACHINE_MS, () =>
+      outcomes.slice(back).some(([who, code]) => who === holder && code === 0) ? true : undefined,
+    );
+  } finally {
+    isOver = true;
+    await Promise.all(load);
+  }
+  // A session that runs through to its end gives its command's answer; any other ends as a lost connection, with a reason.
+  for (const [, code, stdout, stderr] of outcomes) {
+    expect(code === 0 ? stdout : stderr).not.toBe("");
+    expect([0, 255]).toContain(code);
+  }
+  for (const [who, code, stdout] of outcomes.slice(back)) {
+    if (who === revoked) expect([code, stdout]).toEqual([255, ""]);
+  }
+  const last = await ssh.ssh(`${vms.eu}:${revoked.token}`, "hostname");
+  expect(last).toMatchObject({ code: 255, stdout: Buffer.alloc(0) });
+});
+
 test("VMs of one spread group are on hosts of their own, a drained host gets none, and a region without a place says so", async () => {
   const noPlace = { status: 503, code: "UNAVAILABLE" } satisfies Pick<ApiRefusal, "status" | "code">;
   await expect(newVm(owner, "us")).rejects.toMatchObject(noPlace);
@@ -185,6 +225,27 @@ test("VMs of one spread group are on hosts of their own, a drained host gets non
   expect((await system.exec(vms.eu, token)).status).toBe(200);
   await system.drain("eu", other, true);
   await expect(newVm(owner, "eu")).rejects.toMatchObject(noPlace);
+});
+
+test("one trace id names a create, a pause, a start and a delete at the edge and in the log of the VM's host", async () => {
+  const traces: [string, string][] = [];
+  const ask = async (asked: string, method: string, path: string, body?: object): Promise<{ id: string }> => {
+    const headers = { authorization: `Bearer ${owner.apiKey}`, "content-type": "application/json" };
+    const response = await fetch(`${system.edge.url}${path}`, { method, headers, ...(body && { body: JSON.stringify(body) }) });
+    expect(response.status, path).toBeLessThan(300);
+    traces.push([asked, response.headers.get("x-freestyle-trace-id") ?? ""]);
+    return (await response.json()) as { id: string };
+  };
+  const { id } = await ask("PUT /vms/", "POST", "/v5/vms", { firewall: { rules: [] }, placement: { region: "eu" } });
+  await ask("POST /suspend", "POST", `/v1/vms/${id}/suspend`);
+  await ask("POST /start", "POST", `/v1/vms/${id}/start`, {});
+  await ask("DELETE /vms/", "DELETE", `/v1/vms/${id}`);
+  const lines = system.regions.eu.hosts.flatMap((host) => host.log.split("\n")).filter((line) => line.includes(id));
+  for (const [asked, trace] of traces) {
+    const [method = "", path = ""] = asked.split(" ");
+    const found = lines.filter((one) => one.includes(`"method":"${method}"`) && one.includes(path) && one.includes(trace));
+    expect(found, asked).toHaveLength(1);
+  }
 });
 
 test("a host that dies is known within 15 s; its VMs answer 503 with code and reason at once, and the other region goes on", async () => {

@@ -69,10 +69,15 @@ export class ChaosWorld {
     return new ChaosWorld({ edge, proxy, owner, vmId, host, other }, folder, keys);
   }
 
-  async newHolder(): Promise<Holder> {
+  /** `expiresInSeconds`: the token's own end; absent: none. */
+  async newHolder(expiresInSeconds?: number): Promise<Holder> {
     const { id: identityId } = await this.owner.request<{ id: string }>("POST", "/identity/v1/identities");
     await this.owner.request("POST", `/identity/v1/identities/${identityId}/permissions/vm/${this.vmId}`, {});
-    const made = await this.owner.request<{ id: string; token: string }>("POST", `/identity/v1/identities/${identityId}/tokens`);
+    const made = await this.owner.request<{ id: string; token: string }>(
+      "POST",
+      `/identity/v1/identities/${identityId}/tokens`,
+      expiresInSeconds === undefined ? undefined : { expiresInSeconds },
+    );
     return { token: made.token, tokenId: made.id, identityId };
   }
 

@@ -27,13 +27,16 @@ export interface LocalEdgeOptions {
 export class LocalEdge {
   readonly url: string;
   readonly operator: ApiClient;
+  readonly #file: string;
+  /** The configuration as a deployment has it. */
   readonly #config: string;
   readonly #secrets: Readonly<Record<string, string>>;
   #process: ChildProcess | null = null;
 
-  private constructor(url: string, operator: ApiClient, config: string, secrets: Readonly<Record<string, string>>) {
+  private constructor(url: string, operator: ApiClient, file: string, config: string, secrets: Readonly<Record<string, string>>) {
     this.url = url;
     this.operator = operator;
+    this.#file = file;
     this.#config = config;
     this.#secrets = secrets;
   }
@@ -56,9 +59,9 @@ export class LocalEdge {
       vars: { RATE_PRINCIPAL_PER_S: "0", ...vars },
       secrets: Object.keys(secrets),
     });
-    writeFileSync(file, configure(config));
     const url = `http://${ADDRESS}:${port}`;
-    const edge = new LocalEdge(url, new ApiClient(url, operatorKey), file, secrets);
+    const edge = new LocalEdge(url, new ApiClient(url, operatorKey), file, config, secrets);
+    edge.configure(configure);
     await edge.serve();
     return edge;
   }
@@ -68,10 +71,15 @@ export class LocalEdge {
     return this.#process.pid;
   }
 
-  /** Serves again after `end`: the same code, the same storage, the same port. */
+  /** Changes what is served from the next `serve` on; each change is made to the configuration as it was at first. */
+  configure(change: (config: string) => string): void {
+    writeFileSync(this.#file, change(this.#config));
+  }
+
+  /** Serves again after `end`: the same storage, the same port, and the same code unless it was configured anew. */
   async serve(): Promise<void> {
     const { default: workerd } = createRequire(import.meta.url)("workerd") as { default: string };
-    this.#process = spawn(workerd, ["serve", this.#config], { env: this.#secrets, stdio: "ignore" });
+    this.#process = spawn(workerd, ["serve", this.#file], { env: this.#secrets, stdio: "ignore" });
     await until("the edge answers", READY_DEADLINE_MS, async () => ((await fetch(`${this.url}/healthz`)).ok ? true : undefined));
   }
 
