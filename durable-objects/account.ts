@@ -140,6 +140,10 @@ export class Account extends StoredObject implements AccountApi {
     return success(null);
   }
 
+  async untold(): Promise<readonly string[]> {
+    return this.schema.exists ? this.#outbox.untold() : [];
+  }
+
   async resume(): Promise<Result<null>> {
     if (this.#account() === null) return noAccount();
     this.sql.exec("UPDATE account SET suspended_at = NULL");

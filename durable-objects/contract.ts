@@ -114,6 +114,8 @@ export interface AccountApi extends CreationsApi {
   /** Narrowing: its keys and its identities' tokens are refused until it is resumed. Idempotent. */
   suspend(): Promise<Result<null>>;
   resume(): Promise<Result<null>>;
+  /** Regions that could not be told yet of what was taken away here. */
+  untold(): Promise<readonly string[]>;
   /**
    * Takes a place under the account's VM quota, and the slug that the VM wants, or neither; called by the VM's own object.
    * Idempotent. A slug that another VM holds is a `conflict`.
@@ -163,6 +165,8 @@ export interface IdentityApi {
   updateGrant(accountId: string, vm: GrantedVm, allowedUsers: readonly string[] | null): Promise<Result<GrantRow>>;
   /** Narrowing. */
   revokeGrant(accountId: string, vmId: string): Promise<Result<null>>;
+  /** Regions that could not be told yet of what was taken away here. */
+  untold(): Promise<readonly string[]>;
   /** Who a token is; refuses unknown, revoked and expired ones alike with `credential-invalid`. */
   checkToken(secretHash: string): Promise<Result<IdentityStanding>>;
   /** One read answers whether the token may do this; `vm-not-found` when the VM is not granted, whether or not it exists. */

@@ -194,6 +194,10 @@ export class Identity extends StoredObject implements IdentityApi {
     return success(null);
   }
 
+  async untold(): Promise<readonly string[]> {
+    return this.schema.exists ? this.#outbox.untold() : [];
+  }
+
   async checkToken(secretHash: string): Promise<Result<IdentityStanding>> {
     const found = this.#authenticate((now) => this.#tokens.withHash(secretHash, now));
     if (found === null) return failure("credential-invalid", CREDENTIAL_INVALID_MESSAGE);

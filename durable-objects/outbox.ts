@@ -59,6 +59,11 @@ export class Outbox {
     await settlesWithin(Promise.all(attempts), this.#settings.FLOOR_DELIVERY_MS);
   }
 
+  /** Regions that have not acknowledged a floor yet. */
+  untold(): string[] {
+    return [...new Set(this.#pending().map(({ region }) => region))];
+  }
+
   /** Milliseconds until the next attempt is due; `null` when every region has acknowledged. */
   retryInMs(): number | null {
     const attempts = this.#pending().map((row) => row.attempts);

@@ -161,6 +161,8 @@ export interface VmApi {
   untilAtRest(accountId: string): Promise<Result<VmRecord>>;
   /** The VM's epoch, deleted or not; 0 for one that never was. */
   epoch(): Promise<number>;
+  /** Regions that could not be told yet of what was taken away here. */
+  untold(): Promise<readonly string[]>;
   /** The host says the machine changed its state. */
   observe(hostId: string, state: MachineState, at: number): Promise<void>;
 }

@@ -50,6 +50,11 @@ export class VmUpkeep {
     return this.#parts.outbox.deliver();
   }
 
+  /** Regions that could not be told yet. */
+  untold(): string[] {
+    return this.#parts.outbox.untold();
+  }
+
   /** Sets the alarm to the next thing that is due, or to nothing. */
   rearm(): void {
     const { storage, store, outbox, settings, clock } = this.#parts;

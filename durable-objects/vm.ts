@@ -177,6 +177,10 @@ export class Vm extends StoredObject implements VmApi {
     return this.read(accountId);
   }
 
+  async untold(): Promise<readonly string[]> {
+    return this.schema.exists ? this.#upkeep.untold() : [];
+  }
+
   async observe(hostId: string, state: MachineState, at: number): Promise<void> {
     const row = this.#store.read();
     if (row === null || row.hostId !== hostId || at <= row.observedAt) return;

@@ -3,6 +3,9 @@
 /** Names one request from edge to guest in every log, and is shown to the caller of an error. */
 export const TRACE_HEADER = "x-freestyle-trace-id";
 
+/** On the answer to what takes access away: regions, comma-separated, that could not be told yet. Absent: all know. */
+export const UNTOLD_REGIONS_HEADER = "postern-untold-regions";
+
 /** Says that the caller polls for an answer that takes longer than so many seconds. */
 export const BACKGROUND_AFTER_HEADER = "x-freestyle-background-after-secs";
 

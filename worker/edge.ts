@@ -22,6 +22,8 @@ export interface Edge {
   readonly backgroundAfterS: number | null;
   /** The caller's name for what it wants made at most once; null: it gave none. */
   readonly idempotencyKey: string | null;
+  /** Regions that could not be told yet of what this request took away; the answer names them. */
+  readonly untold: Set<string>;
   /** What the steps of this request take. */
   readonly timing: ServerTiming;
   /** Aborts when the caller leaves before its answer; says nothing of requests whose answer has begun. */

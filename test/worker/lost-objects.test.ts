@@ -1,4 +1,4 @@
-import { abortAllDurableObjects, evictDurableObject, runInDurableObject } from "cloudflare:test";
+import { abortAllDurableObjects, runInDurableObject } from "cloudflare:test";
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { forgetCaches } from "../../worker/cache/edge-caches.ts";
 import { bindings } from "../durable-objects/objects.ts";
@@ -29,24 +29,6 @@ const ROUNDS = 5;
 
 /** Asked again while the answer is that nobody knows. */
 const tokenInTheEnd = () => vi.waitFor(newToken, 10_000);
-
-it("objects that are evicted between requests are missed by nobody, and have everything that was acknowledged", async () => {
-  const [object, account, vm] = [
-    bindings.IDENTITY.getByName(identity.id),
-    bindings.ACCOUNT.getByName(world.account.accountId),
-    bindings.VM.getByName(vmId),
-  ];
-  for (let round = 0; round < ROUNDS; round += 1) {
-    const [kept, dropped] = [await newToken(), await newToken()];
-    expect((await exec(dropped.token)).status).toBe(200);
-    expect((await revoke(dropped.id)).status).toBe(200);
-    for (const stub of [object, account, vm]) await evictDurableObject(stub as unknown as DurableObjectStub);
-    forgetCaches();
-    expect((await exec(kept.token)).status).toBe(200);
-    expect((await exec(dropped.token)).status).toBe(401);
-    expect((await read(kept.token)).status).toBe(200);
-  }
-});
 
 it("while every object is aborted again and again, sockets and all, who may is never told otherwise, and what was acknowledged is kept", async () => {
   // A host whose feed breaks goes on for some seconds by what it heard.

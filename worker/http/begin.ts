@@ -1,6 +1,6 @@
 import type { MiddlewareHandler } from "hono";
 import { platformRandomBytes, toHex } from "../../protocol/bytes.ts";
-import { BACKGROUND_AFTER_HEADER, IDEMPOTENCY_KEY_HEADER, TRACE_HEADER } from "../../protocol/headers.ts";
+import { BACKGROUND_AFTER_HEADER, IDEMPOTENCY_KEY_HEADER, TRACE_HEADER, UNTOLD_REGIONS_HEADER } from "../../protocol/headers.ts";
 import type { EdgeContext, EdgeEnv, EdgeHono } from "../edge.ts";
 import { clientAddressOf } from "../limits/client-address.ts";
 import { logEvent } from "../log.ts";
@@ -22,6 +22,7 @@ export const begin: MiddlewareHandler<EdgeHono> = async (c, next) => {
     clientAddress: clientAddressOf(c.req.raw, c.env.CLIENT_ADDRESS_HEADER),
     backgroundAfterS: backgroundAfter(c.req.header(BACKGROUND_AFTER_HEADER)),
     idempotencyKey: c.req.header(IDEMPOTENCY_KEY_HEADER) ?? null,
+    untold: new Set(),
     timing,
     callerLeft: c.req.raw.signal,
     waitUntil: (work) => c.executionCtx.waitUntil(work),
@@ -32,6 +33,8 @@ export const begin: MiddlewareHandler<EdgeHono> = async (c, next) => {
   // The answer to an upgrade carries a socket and cannot be changed.
   if (c.res.status === 101) return;
   c.res.headers.set(TRACE_HEADER, traceId);
+  const { untold } = c.var.edge;
+  if (untold.size > 0) c.res.headers.set(UNTOLD_REGIONS_HEADER, [...untold].join(","));
   const steps = timing.header();
   if (steps !== null && !c.var.isGuestAnswer) c.res.headers.set("server-timing", steps);
   // Answers are one caller's own, and caches know only some of the headers that say who that is.

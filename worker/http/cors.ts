@@ -1,6 +1,12 @@
 import type { MiddlewareHandler } from "hono";
 import { cors } from "hono/cors";
-import { BACKGROUND_AFTER_HEADER, BACKGROUND_ID_HEADER, IDEMPOTENCY_KEY_HEADER, TRACE_HEADER } from "../../protocol/headers.ts";
+import {
+  BACKGROUND_AFTER_HEADER,
+  BACKGROUND_ID_HEADER,
+  IDEMPOTENCY_KEY_HEADER,
+  TRACE_HEADER,
+  UNTOLD_REGIONS_HEADER,
+} from "../../protocol/headers.ts";
 import { IDENTITY_TOKEN_HEADER } from "../auth/presented.ts";
 import { LINUX_USER_HEADER } from "../dialects/mount.ts";
 import type { EdgeHono } from "../edge.ts";
@@ -30,7 +36,7 @@ export function openToBrowsers(): MiddlewareHandler<EdgeHono> {
       origin: "*",
       allowMethods: ["GET", "POST", "PUT", "PATCH", "DELETE"],
       allowHeaders: REQUEST_HEADERS,
-      exposeHeaders: [BACKGROUND_ID_HEADER, TRACE_HEADER, "retry-after"],
+      exposeHeaders: [BACKGROUND_ID_HEADER, TRACE_HEADER, UNTOLD_REGIONS_HEADER, "retry-after"],
       maxAge: c.var.edge.settings.CORS_MAX_AGE_S,
     })(c, next);
 }

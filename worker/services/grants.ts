@@ -7,6 +7,7 @@ import { VM_NOT_FOUND } from "../masks.ts";
 import { ask, identityObject, tell, vmObject } from "../objects.ts";
 import { checkIdentityId } from "./identities.ts";
 import { widened } from "./known.ts";
+import { narrowing } from "./narrowing.ts";
 
 /** Which grant: one identity on one VM. */
 export interface GrantKey {
@@ -55,7 +56,9 @@ export async function updateGrant(
   allowedUsers: readonly string[] | null,
 ): Promise<Result<GrantRow>> {
   return withIdentity(edge, key, async (identity) => {
-    const updated = await withEpoch(edge, key.vmId, (vm) => tell(() => identity().updateGrant(accountId, vm, allowedUsers)));
+    const updated = await withEpoch(edge, key.vmId, (vm) =>
+      narrowing(edge, identity, (object) => object.updateGrant(accountId, vm, allowedUsers)),
+    );
     await widened(edge, key.identityId);
     return updated;
   });
@@ -63,7 +66,7 @@ export async function updateGrant(
 
 /** Narrowing. */
 export async function revokeGrant(edge: Edge, accountId: string, key: GrantKey): Promise<Result<null>> {
-  return withIdentity(edge, key, (identity) => tell(() => identity().revokeGrant(accountId, key.vmId)));
+  return withIdentity(edge, key, (identity) => narrowing(edge, identity, (object) => object.revokeGrant(accountId, key.vmId)));
 }
 
 /** With the VM's epoch now: if the account loses the VM meanwhile, what is granted is void. */

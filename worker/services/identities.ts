@@ -4,6 +4,7 @@ import { isObjectName, newObjectName } from "../../protocol/ids.ts";
 import type { Edge } from "../edge.ts";
 import { IDENTITY_NOT_FOUND } from "../masks.ts";
 import { accountObject, ask, identityObject, tell } from "../objects.ts";
+import { narrowing } from "./narrowing.ts";
 
 /** Refuses an id that cannot be an identity's before any storage is touched. */
 export function checkIdentityId(identityId: string): Result<string> {
@@ -32,5 +33,10 @@ export async function describeIdentity(edge: Edge, accountId: string, identityId
 /** Deletes an identity with its tokens and grants. Narrowing. */
 export async function deleteIdentity(edge: Edge, accountId: string, identityId: string): Promise<Result<null>> {
   const id = checkIdentityId(identityId);
-  return id.ok ? tell(() => identityObject(edge.env, id.value).remove(accountId)) : id;
+  if (!id.ok) return id;
+  return narrowing(
+    edge,
+    () => identityObject(edge.env, id.value),
+    (identity) => identity.remove(accountId),
+  );
 }

@@ -6,6 +6,7 @@ import { failure, type Result, success } from "../../protocol/failures.ts";
 import { isObjectName, isVmId, newObjectName } from "../../protocol/ids.ts";
 import type { Edge } from "../edge.ts";
 import { accountObject, ask, regionNamed, signingKeysObject, tell, vmObject } from "../objects.ts";
+import { narrowing } from "./narrowing.ts";
 
 const ACCOUNT_NOT_FOUND = failure("route-not-found", "There is no such account.");
 
@@ -36,12 +37,12 @@ export async function listApiKeys(
 
 /** Narrowing. */
 export async function revokeApiKey(edge: Edge, accountId: string, keyId: string): Promise<Result<null>> {
-  return withAccount(edge, accountId, (account) => tell(() => account().revokeKey(keyId)));
+  return withAccount(edge, accountId, (account) => narrowing(edge, account, (object) => object.revokeKey(keyId)));
 }
 
 /** Narrowing: whatever the account owns answers nobody until it is resumed. */
 export async function suspendAccount(edge: Edge, accountId: string): Promise<Result<null>> {
-  return withAccount(edge, accountId, (account) => tell(() => account().suspend()));
+  return withAccount(edge, accountId, (account) => narrowing(edge, account, (object) => object.suspend()));
 }
 
 export async function resumeAccount(edge: Edge, accountId: string): Promise<Result<null>> {
@@ -51,7 +52,13 @@ export async function resumeAccount(edge: Edge, accountId: string): Promise<Resu
 /** Gives a VM to another account. Narrowing for the one that has it, whose grants on it hold no longer. */
 export async function transferVm(edge: Edge, vmId: string, accountId: string): Promise<Result<VmRecord>> {
   if (!isVmId(vmId)) return failure("vm-id-invalid", "A VM id is 20 lower-case letters and digits.");
-  return withAccount(edge, accountId, () => tell(() => vmObject(edge.env, vmId).transfer(accountId)));
+  return withAccount(edge, accountId, () =>
+    narrowing(
+      edge,
+      () => vmObject(edge.env, vmId),
+      (vm) => vm.transfer(accountId),
+    ),
+  );
 }
 
 /** Makes a key with which any number of hosts and forwarders enrol in a region; this answer alone shows it. */

@@ -3,6 +3,7 @@ import { failure, type Result } from "../../protocol/failures.ts";
 import type { Edge } from "../edge.ts";
 import { ask, identityObject, tell } from "../objects.ts";
 import { checkIdentityId } from "./identities.ts";
+import { narrowing } from "./narrowing.ts";
 
 export interface TokenOptions {
   readonly name: string | null;
@@ -39,5 +40,10 @@ export async function listTokens(
 
 export async function revokeToken(edge: Edge, accountId: string, identityId: string, tokenId: string): Promise<Result<null>> {
   const id = checkIdentityId(identityId);
-  return id.ok ? tell(() => identityObject(edge.env, id.value).revokeToken(accountId, tokenId)) : id;
+  if (!id.ok) return id;
+  return narrowing(
+    edge,
+    () => identityObject(edge.env, id.value),
+    (identity) => identity.revokeToken(accountId, tokenId),
+  );
 }

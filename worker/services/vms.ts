@@ -10,6 +10,7 @@ import type { FreshAuthority } from "./authorise.ts";
 import { inlineWaitMs, type Pending, taskOrBackground } from "./background.ts";
 import { makeOnce, unlessTaken } from "./creations.ts";
 import { wishOf } from "./firewall.ts";
+import { narrowing } from "./narrowing.ts";
 
 /** Makes a VM and its users; answers when it runs. */
 export async function createVm(edge: Edge, accountId: string, spec: VmSpec): Promise<Result<VmRecord>> {
@@ -88,7 +89,9 @@ export type OwnerAction = "stop" | "suspend" | "remove";
 
 export async function actAsOwner(edge: Edge, accountId: string, vmId: string, action: OwnerAction): Promise<Result<VmRecord>> {
   if (!isVmId(vmId)) return failure("vm-id-invalid", "A VM id is 20 lower-case letters and digits.");
-  return await tell(() => vmObject(edge.env, vmId)[action](accountId, edge.traceId));
+  const vm = () => vmObject(edge.env, vmId);
+  if (action === "remove") return narrowing(edge, vm, (object) => object.remove(accountId, edge.traceId));
+  return await tell(() => vm()[action](accountId, edge.traceId));
 }
 
 function firstRepeated(names: readonly string[]): string | null {
