@@ -9,6 +9,8 @@ import type { TunnelTimes } from "./tunnel.ts";
 export interface ConnectionTimes extends TunnelTimes {
   readonly targetLoginTimeoutMs: number;
   readonly closeLingerMs: number;
+  /** Between two words to the host that somebody types. */
+  readonly typedNoteMs: number;
 }
 
 /** What a connection of either kind works with. */

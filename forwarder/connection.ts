@@ -17,13 +17,17 @@ import {
   disconnectMessage,
   globalRequestName,
   ignoreMessage,
+  requestFailureMessage,
   SSH_MESSAGE,
+  wantsGlobalReply,
 } from "./ssh-messages.ts";
 import { settle } from "./ssh2-after-login.ts";
 import { proofContext, rekey } from "./ssh2-handshake.ts";
 import { loginToVm } from "./target.ts";
 import { printable } from "./text.ts";
 import { openTunnel, type Tunnel } from "./tunnel.ts";
+import { type TunnelName, tellTyped, whyTunnelEnded } from "./tunnel-name.ts";
+import { TypedInput } from "./typed-input.ts";
 import { Upkeep, type UpkeepLimits } from "./upkeep.ts";
 
 export interface ClientConnectionOptions extends ConnectionOptions {
@@ -38,6 +42,12 @@ export interface ClientConnectionOptions extends ConnectionOptions {
 
 /** A client asks once, for the keys it has not seen; each signature costs the forwarder more than the question cost it. */
 const MAX_HOST_KEY_PROOFS = 16;
+
+/** As OpenSSH (`keepalive@openssh.com`), libssh2, paramiko, JSch and others name what only asks whether anybody is there. */
+const KEEPALIVE = "keepalive@";
+
+/** Signs of life asked for while the VM owes the client an older answer. OpenSSH leaves after three. */
+const MAX_WAITING_ANSWERS = 64;
 
 const STALE: ReadonlySet<FailureKind> = new Set(["stale-epoch", "stale-authority"]);
 const LED_ASTRAY: ReadonlySet<FailureKind> = new Set(["vm-not-found", "host-unavailable", "ticket-refused"]);
@@ -56,6 +66,9 @@ export class ClientConnection implements Connection {
   readonly #attempts: LoginAttempts;
   readonly #upkeep: Upkeep;
   readonly #over = new AbortController();
+  readonly #typedInput = new TypedInput();
+  #typedAt = Number.NEGATIVE_INFINITY;
+  #tunnel: TunnelName | null = null;
   #target: PacketLeg | null = null;
   #admission: Admission | null = null;
   #loggedIn = false;
@@ -177,7 +190,8 @@ export class ClientConnection implements Connection {
       this.#refuse(opened);
       return;
     }
-    const { socket } = opened.value;
+    const { socket, hostUrl, id } = opened.value;
+    this.#tunnel = { hostUrl, id };
     if (this.#over.signal.aborted) {
       socket.destroy();
       return;
@@ -195,7 +209,7 @@ export class ClientConnection implements Connection {
         this.#splice.join(leg);
       },
       onPacket: (packet) => this.#fromVm(packet),
-      onClose: (reason) => this.#lostVm(reason),
+      onClose: (reason) => void this.#lostVm(reason, { hostUrl, id }),
     });
     if (!target.ok) this.#refuse(target);
   }
@@ -218,14 +232,36 @@ export class ClientConnection implements Connection {
   }
 
   #fromClient(packet: Packet): void {
-    if (!this.#loggedIn) this.end("Log in first.", DISCONNECT_REASON.PROTOCOL_ERROR);
-    else if (packet.type === SSH_MESSAGE.GLOBAL_REQUEST && globalRequestName(packet.payload) === PROVE_HOST_KEYS) {
-      this.#proveHostKeys(packet.payload);
-    } else {
-      this.#options.metrics.bytesUp += packet.length;
-      this.#splice.fromClient(packet);
-      this.#upkeep.received(packet.length);
+    if (!this.#loggedIn) {
+      this.end("Log in first.", DISCONNECT_REASON.PROTOCOL_ERROR);
+      return;
     }
+    this.#options.metrics.bytesUp += packet.length;
+    this.#upkeep.received(packet.length);
+    const request = packet.type === SSH_MESSAGE.GLOBAL_REQUEST ? globalRequestName(packet.payload) : null;
+    if (request === PROVE_HOST_KEYS) this.#proveHostKeys(packet.payload);
+    else if (request?.startsWith(KEEPALIVE)) this.#answerKeepalive(packet.payload);
+    else {
+      if (this.#typedInput.isTyped(packet)) this.#noteTyped();
+      this.#splice.fromClient(packet);
+    }
+  }
+
+  #noteTyped(): void {
+    const { clock, times } = this.#options;
+    if (this.#tunnel === null || clock() - this.#typedAt < times.typedNoteMs) return;
+    this.#typedAt = clock();
+    void tellTyped(this.#tunnel, times.hostConnectTimeoutMs);
+  }
+
+  /**
+   * In the VM's place and with its sshd's words, which knows no such request: a VM that sleeps could not answer, and one that
+   * got it would be woken by it.
+   */
+  #answerKeepalive(request: Uint8Array): void {
+    if (!wantsGlobalReply(request)) return;
+    if (this.#splice.waitingAnswers >= MAX_WAITING_ANSWERS) this.end("The VM has not answered for too long.");
+    else this.#splice.answer(requestFailureMessage());
   }
 
   #fromVm(packet: Packet): void {
@@ -280,9 +316,11 @@ export class ClientConnection implements Connection {
     this.#over.signal.addEventListener("abort", () => clearTimeout(timer));
   }
 
-  #lostVm(reason: string | null): void {
+  async #lostVm(reason: string | null, tunnel: TunnelName): Promise<void> {
+    if (this.#over.signal.aborted) return;
     this.#options.log.info("the VM's connection closed", { reason: reason === null ? null : printable(reason) });
-    this.end("The connection to the VM was lost.", DISCONNECT_REASON.CONNECTION_LOST);
+    const why = await whyTunnelEnded(tunnel, this.#options.times.hostConnectTimeoutMs);
+    this.end(why, DISCONNECT_REASON.CONNECTION_LOST);
   }
 
   #closed(): void {
@@ -294,7 +332,7 @@ export class ClientConnection implements Connection {
   #release(): void {
     this.#over.abort();
     this.#forget();
-    this.#target?.sendNow(disconnectMessage(DISCONNECT_REASON.BY_APPLICATION, ""));
+    // Without a farewell, whose bytes would wake a VM that sleeps: its sshd takes the end of the connection for one.
     this.#target?.close(this.#options.times.closeLingerMs);
   }
 }

@@ -7,6 +7,11 @@ export class GlobalReplies {
   #expected = 0;
   readonly #waiting: { readonly after: number; readonly answer: Buffer }[] = [];
 
+  /** How many of our answers wait. */
+  get waiting(): number {
+    return this.#waiting.length;
+  }
+
   /** A request that wants a reply went on to the VM. */
   passedOn(): void {
     this.#expected += 1;

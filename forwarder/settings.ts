@@ -83,6 +83,8 @@ export const forwarderSettings = z.object({
   POSTERN_SSH_KEEPALIVE_MS: wholeNumber(60_000, 100),
   /** How often it is while its VM wakes and nobody can answer its own keepalives. */
   POSTERN_SSH_WAKING_KEEPALIVE_MS: wholeNumber(1_000, 100),
+  /** How often the VM's host is told, while somebody types, that the VM is used. */
+  POSTERN_SSH_TYPED_NOTE_MS: wholeNumber(5_000, 100),
   /** Between TCP keepalive probes, so that a vanished client or host is noticed. */
   POSTERN_TCP_KEEPALIVE_MS: wholeNumber(30_000, 1_000),
   /** Longest wait for the edge's answer. Must stay under the login grace. */

@@ -61,6 +61,12 @@ export class Splice {
   /** Replies to a global request that the VM does not get, once its older requests have been replied to. */
   answer(reply: Buffer): void {
     for (const answer of this.#replies.answered(reply)) this.#client.send(answer);
+    this.#restrain(this.#client, this.#client);
+  }
+
+  /** Answers of our own that wait until the VM has replied to older requests. */
+  get waitingAnswers(): number {
+    return this.#replies.waiting;
   }
 
   /** The VM is there: sends on what waited. */
@@ -87,6 +93,11 @@ export class Splice {
 
   #copy(packet: Packet, from: PacketLeg, to: PacketLeg): void {
     send(packet, to);
+    this.#restrain(from, to);
+  }
+
+  /** Has `from` wait while `to` is behind with what it was sent. */
+  #restrain(from: PacketLeg, to: PacketLeg): void {
     if (to.unsentBytes <= this.#limits.highWaterBytes || this.#paused.has(from)) return;
     this.#paused.add(from);
     from.pause();

@@ -12,6 +12,7 @@ export const SSH_MESSAGE = {
   CHANNEL_OPEN: 90,
   CHANNEL_OPEN_CONFIRMATION: 91,
   CHANNEL_OPEN_FAILURE: 92,
+  CHANNEL_DATA: 94,
   CHANNEL_EXTENDED_DATA: 95,
   CHANNEL_EOF: 96,
   CHANNEL_CLOSE: 97,
@@ -55,6 +56,11 @@ export function debugMessage(text: string): Buffer {
 /** RFC 4252 section 5.4. */
 export function bannerMessage(text: string): Buffer {
   return Buffer.concat([Buffer.of(SSH_MESSAGE.USERAUTH_BANNER), string(`${text}\r\n`), string("")]);
+}
+
+/** Refuses a global request (RFC 4254 section 4). */
+export function requestFailureMessage(): Buffer {
+  return Buffer.of(SSH_MESSAGE.REQUEST_FAILURE);
 }
 
 /** The name of a global request (RFC 4254 section 4), or null for any other or a malformed message. */

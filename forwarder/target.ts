@@ -8,7 +8,7 @@ import { forgetKey, settle } from "./ssh2-after-login.ts";
 import type { Tunnel } from "./tunnel.ts";
 
 export interface TargetOptions {
-  readonly tunnel: Tunnel;
+  readonly tunnel: Pick<Tunnel, "socket" | "hostKey">;
   /** Made for this connection and never stored. */
   readonly key: SshKeyPair;
   readonly linuxUser: string;

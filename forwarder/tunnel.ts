@@ -2,7 +2,7 @@ import http from "node:http";
 import https from "node:https";
 import type { Duplex } from "node:stream";
 import { type Failure, failure, isFailure, type Result, success } from "../protocol/failures.ts";
-import { HOST_KEY_HEADER, SSH_KEY_HEADER } from "../protocol/headers.ts";
+import { HOST_KEY_HEADER, SSH_KEY_HEADER, TUNNEL_HEADER } from "../protocol/headers.ts";
 
 /** Bounds of a tunnel request, in milliseconds; see the settings of the same names. */
 export interface TunnelTimes {
@@ -23,6 +23,9 @@ export interface TunnelRequest {
 export interface Tunnel {
   readonly socket: Duplex;
   readonly hostKey: string;
+  /** Base URL of the VM's host, and what it calls the tunnel; null: it gave it no name. */
+  readonly hostUrl: string;
+  readonly id: string | null;
 }
 
 const MAX_REFUSAL_BYTES = 65_536;
@@ -74,8 +77,10 @@ export function openTunnel(request: TunnelRequest, times: TunnelTimes, signal: A
         return;
       }
       const hostKey = response.headers[HOST_KEY_HEADER];
-      if (typeof hostKey === "string") settle(success({ socket, hostKey }));
-      else {
+      const id = response.headers[TUNNEL_HEADER];
+      if (typeof hostKey === "string") {
+        settle(success({ socket, hostKey, hostUrl: request.hostUrl, id: typeof id === "string" ? id : null }));
+      } else {
         socket.destroy();
         settle(failure("internal", "The VM's host did not name the VM's host key, so the VM cannot be trusted."));
       }

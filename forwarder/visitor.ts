@@ -184,6 +184,7 @@ export class Visitor {
         wakeTimeoutMs: settings.POSTERN_WAKE_TIMEOUT_MS,
         targetLoginTimeoutMs: settings.POSTERN_TARGET_LOGIN_TIMEOUT_MS,
         closeLingerMs: settings.POSTERN_CLOSE_LINGER_MS,
+        typedNoteMs: settings.POSTERN_SSH_TYPED_NOTE_MS,
       },
       log: log.child({ session: this.#id, client: this.#address }),
       onLogin: () => {

@@ -32,6 +32,7 @@ import { type HostSettings, listenAddress } from "./settings.ts";
 import { Snapshots } from "./snapshots.ts";
 import { createTerminals, createUpgrades, watchLiveSessions } from "./terminals/setup.ts";
 import { Tunnels } from "./tunnel.ts";
+import { TunnelRegister } from "./tunnel-register.ts";
 import { UploadStore } from "./uploads/upload-store.ts";
 import { Uploads } from "./uploads/uploads.ts";
 import { Watches } from "./watch/watches.ts";
@@ -126,7 +127,10 @@ async function start(options: HostAgentOptions, closers: Closer[], closeAll: () 
     idleMs: settings.POSTERN_BODY_IDLE_MS,
     randomBytes,
   });
-  const idle = new IdleWatch(clock, { tunnelBytes: settings.POSTERN_IDLE_TUNNEL_BYTES });
+  const idle = new IdleWatch(clock, {
+    tunnelBytes: settings.POSTERN_IDLE_TUNNEL_BYTES,
+    glanceMs: settings.POSTERN_IDLE_GLANCE_MS,
+  });
   const snapshots = new Snapshots({ stateDir: settings.POSTERN_HOST_STATE, driver, clock, log });
   const metrics = new HostMetrics({
     states: () => machines.all().map((machine) => machine.status().state),
@@ -169,17 +173,22 @@ async function start(options: HostAgentOptions, closers: Closer[], closeAll: () 
   closers.push(() => clearInterval(uploadSweep));
 
   const gate = new Gate(() => (closing ? null : (membership?.verifier ?? null)));
+  const tunnelRegister = new TunnelRegister(clock, settings.POSTERN_TUNNEL_END_KEEP_MS);
   const tunnels = new Tunnels({
     gate,
     machines,
     accounts,
     keys,
     idle,
+    register: tunnelRegister,
+    randomBytes,
     log,
     limits: {
       perVm: settings.POSTERN_VM_TUNNELS,
       connectTimeoutMs: settings.POSTERN_TUNNEL_CONNECT_TIMEOUT_MS,
       keepaliveMs: settings.POSTERN_TUNNEL_KEEPALIVE_MS,
+      heldBytes: settings.POSTERN_TUNNEL_HELD_BYTES,
+      settleMs: settings.POSTERN_TUNNEL_SETTLE_MS,
     },
   });
   const upgrades = createUpgrades(settings, { gate, machines, terminals, live: () => live, log });
@@ -199,6 +208,7 @@ async function start(options: HostAgentOptions, closers: Closer[], closeAll: () 
     services: new Services(accounts),
     snapshots,
     idle,
+    tunnelRegister,
     files,
     uploads,
     watches: new Watches({ guests, files, limits: watchLimits(settings) }),

@@ -67,10 +67,16 @@ export function logIn(
   }).finally(withdraw);
 }
 
+/** Also of a VM that runs and whose `sshd` was ended in it: then only a new start brings it back. */
+export const SSHD_UNREACHABLE = failure(
+  "host-unavailable",
+  "The VM's sshd does not answer. Try again; if it stays so, stop the VM and start it again, which starts its sshd anew.",
+);
+
 function explain(why: LoginFailure, linuxUser: string): Result<never> {
   switch (why) {
     case "down":
-      return failure("host-unavailable", "The VM's sshd could not be reached. Try again.");
+      return SSHD_UNREACHABLE;
     case "host-key":
       return failure("host-unavailable", "The VM's sshd shows another host key than the VM was made with.");
     case "refused":

@@ -4,6 +4,8 @@ import type { IdlePolicy } from "../protocol/host-api.ts";
 export interface IdleLimits {
   /** Bytes through one tunnel between two sweeps that count as use, for a VM that names no number. */
   readonly tunnelBytes: number;
+  /** How long a VM stays awake for what woke it and was no use, in milliseconds. */
+  readonly glanceMs: number;
 }
 
 /** A stream whose bytes are counted. `total` only rises. */
@@ -15,6 +17,8 @@ interface Meter {
 interface Watched {
   policy: IdlePolicy;
   usedAt: number;
+  /** Not idle before, though not used. */
+  awakeUntil: number;
   /** Operations under way. */
   busy: number;
   readonly meters: Set<Meter>;
@@ -51,6 +55,11 @@ export class IdleWatch {
     this.#of(vmId).usedAt = this.#clock();
   }
 
+  /** The VM was woken by what may be no use of it: it gets the time to answer. */
+  glance(vmId: string): void {
+    this.#of(vmId).awakeUntil = this.#clock() + this.#limits.glanceMs;
+  }
+
   /** The VM is used until the returned function is called. */
   begin(vmId: string): () => void {
     const vm = this.#of(vmId);
@@ -82,7 +91,11 @@ export class IdleWatch {
   isIdle(vmId: string): boolean {
     const vm = this.#vms.get(vmId);
     if (vm === undefined || vm.busy > 0 || vm.policy.idleTimeoutSeconds === null) return false;
-    return this.#clock() - vm.usedAt >= vm.policy.idleTimeoutSeconds * 1000;
+    const now = this.#clock();
+    // The clock was set back: what is in its future was just now.
+    vm.usedAt = Math.min(vm.usedAt, now);
+    vm.awakeUntil = Math.min(vm.awakeUntil, now + this.#limits.glanceMs);
+    return now >= vm.awakeUntil && now - vm.usedAt >= vm.policy.idleTimeoutSeconds * 1000;
   }
 
   #readMeters(vm: Watched): void {
@@ -96,7 +109,7 @@ export class IdleWatch {
   #of(vmId: string): Watched {
     const known = this.#vms.get(vmId);
     if (known !== undefined) return known;
-    const vm: Watched = { policy: NO_POLICY, usedAt: this.#clock(), busy: 0, meters: new Set() };
+    const vm: Watched = { policy: NO_POLICY, usedAt: this.#clock(), awakeUntil: 0, busy: 0, meters: new Set() };
     this.#vms.set(vmId, vm);
     return vm;
   }

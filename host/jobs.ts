@@ -3,6 +3,7 @@ import { failure, type Result, success } from "../protocol/failures.ts";
 import type { ExecAnswer } from "../protocol/host-api.ts";
 import { isBackgroundId } from "../protocol/ids.ts";
 import type { Log } from "../service/log.ts";
+import { diskFull } from "./disk-full.ts";
 import { type JobRecord, JobStore } from "./job-store.ts";
 
 /** Whose job it is: all of it comes from the ticket. To anybody else it does not exist. */
@@ -39,6 +40,8 @@ const CUT_SHORT = failure(
   "host-unavailable",
   "The host was restarted while the command ran. It was ended with its VM, or may have done its work.",
 );
+
+const NOT_KEPT = diskFull("The command has ended, but its result could not be kept.");
 
 const BETWEEN_SWEEPS_MS = 30_000;
 
@@ -95,7 +98,7 @@ export class Jobs {
     this.#forgetOld();
     const kept = this.#kept.get(id);
     if (kept === undefined || !isOwned(kept, owner)) return NOT_FOUND;
-    return success({ kind: "ended", result: await this.#store.result(id) });
+    return success({ kind: "ended", result: await this.#store.result(id).catch(() => NOT_KEPT) });
   }
 
   /** Waits until every result that somebody waits for is written. Whatever runs must have been ended before. */
@@ -123,6 +126,7 @@ export class Jobs {
       if (job.isAwaited) await this.#keep({ id, vmId, linuxUser, subject, endedAt: null, bytes: 0 }, result);
     } catch (error) {
       this.#log.error("a job's result was not written", { job: id, error: error instanceof Error ? error.message : String(error) });
+      this.#kept.set(id, { id, vmId, linuxUser, subject, endedAt: this.#clock(), bytes: 0 });
     } finally {
       this.#running.delete(id);
     }

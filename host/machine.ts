@@ -3,7 +3,9 @@ import { failure, type Result, success } from "../protocol/failures.ts";
 import type { MachineState } from "../protocol/feed.ts";
 import type { MachineStatus } from "../protocol/host-api.ts";
 import type { Log } from "../service/log.ts";
+import { diskFull, isDiskFull } from "./disk-full.ts";
 import { type Driver, DriverError, type DriverState, type Machine } from "./driver.ts";
+import { MachineLife } from "./machine-life.ts";
 import { type ReadyLimits, type SshAddress, sshdAnswers } from "./sshd-ready.ts";
 import { SerialQueue, SingleFlight } from "./wake.ts";
 
@@ -14,6 +16,8 @@ export interface Running {
   readonly since: number;
   /** Aborts when the machine is stopped, suspended, deleted or found dead: whatever talks to it must end. */
   readonly down: AbortSignal;
+  /** For what may stay connected while the machine sleeps. */
+  readonly life: MachineLife;
 }
 
 export interface MachineParts {
@@ -50,6 +54,8 @@ export class ManagedMachine {
   #state: MachineState;
   #at: number;
   #running: { readonly value: Running; readonly stop: AbortController } | null = null;
+  /** Of the memory that the machine has, awake or asleep; null before this agent has seen it run. */
+  #life: MachineLife | null = null;
 
   /** `state`: what the driver says now; `missing` for a machine that is yet to be made. */
   constructor(vmId: string, hostKey: string, state: DriverState | "missing", parts: MachineParts) {
@@ -90,7 +96,7 @@ export class ManagedMachine {
       if (this.#state === "suspended") return success(this.status());
       const refused = this.#parts.driver.refusesTo?.("pause");
       if (refused !== undefined) return failure("unsupported", refused);
-      return this.#takeDown("suspend", "suspending", () => this.#parts.driver.pause(this.vmId));
+      return this.#putToSleep();
     });
   }
 
@@ -101,7 +107,8 @@ export class ManagedMachine {
       if (this.#state === "stopped") return success(this.status());
       const refused = this.#parts.driver.refusesTo?.("stop");
       if (refused !== undefined) return failure("unsupported", refused);
-      return this.#takeDown("stop", null, () => this.#parts.driver.stop(this.vmId));
+      this.#endLife("The VM was stopped.");
+      return this.#takeDown("stop", () => this.#parts.driver.stop(this.vmId));
     });
   }
 
@@ -109,7 +116,7 @@ export class ManagedMachine {
   suspendIf(condition: () => boolean): Promise<void> {
     return this.#queue.run(async () => {
       if (this.#state !== "running" || this.#parts.driver.refusesTo?.("pause") !== undefined || !condition()) return;
-      await this.#takeDown("suspend", "suspending", () => this.#parts.driver.pause(this.vmId));
+      await this.#putToSleep();
     });
   }
 
@@ -120,12 +127,13 @@ export class ManagedMachine {
 
   /** Deletes machine and disk. Repeating it is success. */
   delete(): Promise<Result<MachineStatus>> {
-    return this.#queue.run(() =>
-      this.#takeDown("delete", null, async () => {
+    return this.#queue.run(() => {
+      this.#endLife("The VM was deleted.");
+      return this.#takeDown("delete", async () => {
         await this.#parts.driver.delete(this.vmId);
         return null;
-      }),
-    );
+      });
+    });
   }
 
   /** Asks the driver whether the machine still runs, after somebody failed to reach it. True: it does. */
@@ -136,6 +144,7 @@ export class ManagedMachine {
       if (state === "running") return true;
       this.#log.warn("machine went down by itself", { state });
       this.#down();
+      if (state === "suspended") void this.#life?.fallAsleep();
       this.#become(state);
       return false;
     });
@@ -144,6 +153,7 @@ export class ManagedMachine {
   /** Marks the machine down without touching it: the host is closing and its driver stops every machine. */
   release(): void {
     this.#down();
+    this.#endLife("The VM's host is about to restart. Connect again in a moment.");
   }
 
   /** The driver has stopped the machine with all others. */
@@ -168,7 +178,11 @@ export class ManagedMachine {
     } catch (error) {
       this.#log.error("machine did not start", { error: describe(error) });
       this.#become(isNoSuchMachine(error) ? "missing" : await this.#look());
-      return failure("vm-start-failed", "The VM could not be started. Try again; if it stays so, the host needs care.");
+      if (isDiskFull(error)) return diskFull("The VM could not be started; what it has is as it was.");
+      return failure(
+        "vm-start-failed",
+        "The VM could not be started. Try again; if a sleeping VM stays so, stop it: it then starts from its disk, without its memory.",
+      );
     }
     const ssh = { host: machine.address, port: machine.port ?? sshPort };
     if (!(await sshdAnswers(ssh, ready))) {
@@ -176,22 +190,26 @@ export class ManagedMachine {
       this.#become(await this.#look());
       return failure(
         "vm-start-timeout",
-        `The VM's sshd did not answer within ${Math.round(ready.timeoutMs / 1000)} s of its start.`,
+        `The VM's sshd did not answer within ${Math.round(ready.timeoutMs / 1000)} s of its start. Stop the VM and start it again.`,
       );
     }
     const stop = new AbortController();
-    this.#running = { value: { ssh, since: this.#parts.clock(), down: stop.signal }, stop };
+    this.#life ??= new MachineLife();
+    this.#running = { value: { ssh, since: this.#parts.clock(), down: stop.signal, life: this.#life }, stop };
     this.#become("running");
+    this.#life.wakeUp();
     this.#log.info("machine runs", { ms: Math.round(performance.now() - before) });
     return success(this.#running.value);
   }
 
-  async #takeDown(
-    what: "suspend" | "stop" | "delete",
-    meanwhile: MachineState | null,
-    act: () => Promise<Machine | null>,
-  ): Promise<Result<MachineStatus>> {
-    if (meanwhile !== null) this.#become(meanwhile);
+  async #putToSleep(): Promise<Result<MachineStatus>> {
+    this.#become("suspending");
+    this.#down();
+    await this.#life?.fallAsleep();
+    return this.#takeDown("suspend", () => this.#parts.driver.pause(this.vmId));
+  }
+
+  async #takeDown(what: "suspend" | "stop" | "delete", act: () => Promise<Machine | null>): Promise<Result<MachineStatus>> {
     this.#down();
     try {
       const machine = await act();
@@ -200,8 +218,9 @@ export class ManagedMachine {
     } catch (error) {
       this.#log.error(`could not ${what} machine`, { error: describe(error) });
       this.#become(isNoSuchMachine(error) ? "missing" : await this.#look());
-      return this.#state === "missing"
-        ? this.#gone()
+      if (this.#state === "missing") return this.#gone();
+      return isDiskFull(error)
+        ? diskFull(`The host could not ${what} the VM, which goes on as it is.`)
         : failure("host-unavailable", `The host could not ${what} the VM. Try again.`);
     }
   }
@@ -209,6 +228,7 @@ export class ManagedMachine {
   async #look(): Promise<MachineState> {
     try {
       const machine = await this.#parts.driver.inspect(this.vmId);
+      if (machine === null || machine.state === "stopped") this.#endLife("The VM went down by itself.");
       return machine === null ? "missing" : STATE_OF_DRIVER[machine.state];
     } catch (error) {
       this.#log.error("driver did not answer", { error: describe(error) });
@@ -223,6 +243,11 @@ export class ManagedMachine {
   #down(): void {
     this.#running?.stop.abort();
     this.#running = null;
+  }
+
+  #endLife(why: string): void {
+    this.#life?.end(why);
+    this.#life = null;
   }
 
   #become(state: MachineState): void {

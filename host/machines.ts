@@ -5,6 +5,7 @@ import type { Log } from "../service/log.ts";
 import { generateSshKeyPair, type SshKeyPair } from "../service/ssh-keys.ts";
 import type { Accounts } from "./accounts.ts";
 import { planAccounts, type SetupStep } from "./accounts-plan.ts";
+import { diskFull, isDiskFull } from "./disk-full.ts";
 import type { Driver, MachineSpec } from "./driver.ts";
 import type { Files } from "./files.ts";
 import { refuseFiles, writeGuestFiles } from "./guest-files.ts";
@@ -44,7 +45,6 @@ export class Machines {
     this.#options = options;
     const { driver, clock, log, ready, sshPort, isDraining } = options;
     const onState = (vmId: string, status: MachineStatus) => {
-      if (status.state === "running") options.idle.note(vmId);
       // A machine in the making is its creator's affair: it is announced once its accounts are there too.
       if (!this.#creating.has(vmId)) options.report(vmId, status);
     };
@@ -120,7 +120,12 @@ export class Machines {
       return failure("resize-failed", "The VM could not be given these sizes; more memory than they allow may be in use.");
     }
     const record = store.read(vmId);
-    if (record !== null) store.save({ ...record, resources: { ...record.resources, ...resources } });
+    try {
+      if (record !== null) store.save({ ...record, resources: { ...record.resources, ...resources } });
+    } catch (error) {
+      if (!isDiskFull(error)) throw error;
+      return diskFull("The VM has its new sizes, but they could not be noted and may not last.");
+    }
     return success(this.#describe(machine.value));
   }
 
@@ -199,13 +204,23 @@ export class Machines {
     if (!running.ok && driver.existing !== undefined) return this.#ready(record, machine);
     const settled = running.ok ? await accounts.setUp(machine, steps) : running;
     const done = settled.ok ? await writeGuestFiles(machine, wish.files, { accounts, writer: files }) : settled;
-    if (!done.ok) {
-      log.warn("machine was not made", { vm: vmId, kind: done.failure.kind, reason: done.failure.message });
+    const ready = done.ok ? this.#tryReady(record, machine) : done;
+    if (!ready.ok) {
+      log.warn("machine was not made", { vm: vmId, kind: ready.failure.kind, reason: ready.failure.message });
       machine.release();
       await this.#undo(vmId);
-      return done;
     }
-    return this.#ready(record, machine);
+    return ready;
+  }
+
+  /** `#ready`, unless the record of a machine that is made finds no room. */
+  #tryReady(record: MachineRecord, machine: ManagedMachine): Result<MachineStatus> {
+    try {
+      return this.#ready(record, machine);
+    } catch (error) {
+      if (!isDiskFull(error)) throw error;
+      return diskFull("The VM was not made.");
+    }
   }
 
   #ready(record: MachineRecord, machine: ManagedMachine): Result<MachineStatus> {

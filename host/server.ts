@@ -5,6 +5,7 @@ import { ACTED_AS_HEADER, TRACE_HEADER } from "../protocol/headers.ts";
 import { createMachine, execRequest, type MachineStatus } from "../protocol/host-api.ts";
 import type { Log } from "../service/log.ts";
 import { failureAnswer } from "./answers.ts";
+import { diskFull, isDiskFull } from "./disk-full.ts";
 import type { Exec } from "./exec.ts";
 import { type FileParts, mountFiles } from "./file-routes.ts";
 import type { Gate } from "./gate.ts";
@@ -17,12 +18,14 @@ import { guardedBy, type HostContext, type HostEnv, readJson } from "./routing.t
 import { mountServices, type ServiceParts } from "./service-routes.ts";
 import { mountTerminals, type TerminalParts } from "./terminals/routes.ts";
 import { traceOf } from "./trace.ts";
+import type { TunnelRegister } from "./tunnel-register.ts";
 
 export interface HostParts extends FileParts, JobParts, MachineParts, ServiceParts, TerminalParts {
   readonly gate: Gate;
   readonly machines: Machines;
   readonly exec: Exec;
   readonly idle: IdleWatch;
+  readonly tunnelRegister: TunnelRegister;
   readonly metrics: HostMetrics;
   /** Largest JSON body, in bytes. */
   readonly jsonBytes: number;
@@ -55,6 +58,14 @@ export function createHostApp(parts: HostParts): Hono<HostEnv> {
     context.get("log").info("request", { method: context.req.method, path: context.req.path, status: context.res.status, ms });
   });
 
+  // The id is the leave: only the tunnel's forwarder was given it.
+  app.get("/tunnels/:id/end", (context) => context.json({ reason: parts.tunnelRegister.whyCut(context.req.param("id")) }));
+  app.post("/tunnels/:id/use", (context) => {
+    const vmId = parts.tunnelRegister.vmOf(context.req.param("id"));
+    if (vmId === null) return failureAnswer(failure("route-not-found", "There is no such tunnel.").failure);
+    parts.idle.note(vmId);
+    return context.body(null, 204);
+  });
   app.get(
     "/vms/:vm",
     guarded("read", async (context, vmId) => statusAnswer(context, machines.read(vmId))),
@@ -111,6 +122,7 @@ export function createHostApp(parts: HostParts): Hono<HostEnv> {
   app.notFound(() => failureAnswer(failure("route-not-found", "The host has no such route.").failure));
   app.onError((error, context) => {
     context.get("log").error("request failed", { error: error.message, stack: error.stack });
+    if (isDiskFull(error)) return failureAnswer(diskFull("Nothing was changed.").failure);
     return failureAnswer(failure("internal", "The host failed. The trace id names the failure in its log.").failure);
   });
   return app;

@@ -70,6 +70,8 @@ export const hostEnvironment = z.object({
   POSTERN_LOAD_SWEEP_MS: wholeNumber(5_000, 1),
   /** Bytes through one tunnel between two looks that count as use of a VM that names no number: more than keepalives. */
   POSTERN_IDLE_TUNNEL_BYTES: wholeNumber(4_096, 1),
+  /** How long a VM stays awake when bytes of an end-to-end SSH session woke it, which may be a mere keepalive. */
+  POSTERN_IDLE_GLANCE_MS: wholeNumber(5_000),
   /** How long a key of a forwarder is admitted by the guest. */
   POSTERN_KEY_LIFETIME_MS: wholeNumber(60_000, 1),
   /** Longest login of the host itself in a guest. */
@@ -90,6 +92,12 @@ export const hostEnvironment = z.object({
   POSTERN_TUNNEL_CONNECT_TIMEOUT_MS: wholeNumber(10_000, 1),
   /** TCP keepalive of tunnels, so that a peer that vanished is noticed. */
   POSTERN_TUNNEL_KEEPALIVE_MS: wholeNumber(30_000, 1),
+  /** Bytes of one tunnel's client that are held while its VM sleeps and wakes; then the client has to wait. */
+  POSTERN_TUNNEL_HELD_BYTES: wholeNumber(64 * 1024, 1),
+  /** Before a VM sleeps: longest wait until it has acknowledged what tunnels sent it. */
+  POSTERN_TUNNEL_SETTLE_MS: wholeNumber(1_000),
+  /** How long the reason is kept for which a tunnel was cut; its forwarder asks at once. */
+  POSTERN_TUNNEL_END_KEEP_MS: wholeNumber(MINUTE_MS),
   /** HTTP requests and WebSockets into one VM by its name at once. */
   POSTERN_VM_VISITS: wholeNumber(512, 1),
   /** Longest wait for a guest's server to begin its answer. */

@@ -1,9 +1,17 @@
 import type { Client, FileEntryWithStats, InputAttributes, OpenMode, SFTPWrapper, Stats } from "ssh2";
+import { z } from "zod";
 import { type Failure, failure, type Result } from "../protocol/failures.ts";
+import { diskFull, isDiskFull } from "./disk-full.ts";
 
 /** Status of an SFTP answer (draft-ietf-secsh-filexfer-02 section 7), as `ssh2` puts it into an error's `code`. */
 const NO_SUCH_FILE = 2;
 const PERMISSION_DENIED = 3;
+const FAILURE = 4;
+
+/** With less room than this a write that failed for no reason of its own failed for that. */
+const FULL_BYTES = 256 * 1024;
+
+const fileSystem = z.object({ f_bavail: z.number(), f_frsize: z.number() });
 
 type Callback<T> = (error: Error | null | undefined, value: T) => void;
 
@@ -74,6 +82,13 @@ export class Sftp {
     return promised((done) => this.raw.close(handle, (error) => done(error, undefined)));
   }
 
+  /** Bytes that its user may still write to an open file's file system (OpenSSH PROTOCOL section 4.4). */
+  async freeBytes(handle: Buffer): Promise<number> {
+    const told = await promised<unknown>((done) => this.raw.ext_openssh_fstatvfs(handle, done));
+    const { f_bavail, f_frsize } = fileSystem.parse(told);
+    return f_bavail * f_frsize;
+  }
+
   readdir(path: string): Promise<FileEntryWithStats[]> {
     return promised((done) => this.raw.readdir(path, done));
   }
@@ -99,12 +114,19 @@ export class Sftp {
 /** What an SFTP error about a path means to the caller. */
 export function explainSftpError(error: unknown, path: string): Failure {
   const code = (error as { code?: unknown }).code;
+  if (isDiskFull(error)) return diskFull("Nothing was written.").failure;
   if (code === NO_SUCH_FILE) return { kind: "file-not-found", message: `'${path}' does not exist.`, details: { path } };
   if (code === PERMISSION_DENIED)
     return { kind: "file-access-denied", message: `Access to '${path}' is denied.`, details: { path } };
   if (typeof code === "number")
     return { kind: "file-bad-request", message: `'${path}': ${(error as Error).message}.`, details: { path } };
   return { kind: "host-unavailable", message: "The connection to the VM broke. Try again." };
+}
+
+/** Whether a write to an open file failed because the guest's disk is full, for which SFTP has no status of its own. */
+export async function isGuestDiskFull(sftp: Sftp, handle: Buffer, error: unknown): Promise<boolean> {
+  if ((error as { code?: unknown }).code !== FAILURE) return false;
+  return (await sftp.freeBytes(handle).catch(() => FULL_BYTES)) < FULL_BYTES;
 }
 
 /** Whether an error says that a path does not exist. */

@@ -6,6 +6,7 @@ import { failure, type Result, success } from "../protocol/failures.ts";
 import { isSnapshotId, isVmId } from "../protocol/ids.ts";
 import { writeFileAtomically } from "../service/atomic-file.ts";
 import type { Log } from "../service/log.ts";
+import { diskFull, isDiskFull } from "./disk-full.ts";
 import type { Driver } from "./driver.ts";
 import type { ManagedMachine } from "./machine.ts";
 
@@ -53,6 +54,7 @@ export class Snapshots {
     } catch (error) {
       log.error("a snapshot was not taken", { vm: machine.vmId, snapshot: snapshotId, error: String(error) });
       await this.#forget(snapshotId);
+      if (isDiskFull(error)) return diskFull("The snapshot was not taken.");
       return failure("snapshot-failed", "The VM's disk could not be captured. Try again; if it stays so, the host needs care.");
     }
   }

@@ -1,19 +1,22 @@
 import type { IncomingMessage } from "node:http";
 import { connect, type Socket } from "node:net";
+import type { RandomBytes } from "../protocol/bytes.ts";
 import { failure, type Result, success } from "../protocol/failures.ts";
-import { HOST_KEY_HEADER, SSH_KEY_HEADER, TRACE_HEADER } from "../protocol/headers.ts";
+import { HOST_KEY_HEADER, SSH_KEY_HEADER, TRACE_HEADER, TUNNEL_HEADER } from "../protocol/headers.ts";
 import type { Log } from "../service/log.ts";
 import { parseSshPublicKey } from "../service/ssh-keys.ts";
 import type { Accounts } from "./accounts.ts";
 import { refuseOnSocket } from "./answers.ts";
 import type { Admission, Gate } from "./gate.ts";
+import { SSHD_UNREACHABLE } from "./guest-login.ts";
 import type { IdleWatch } from "./idle.ts";
 import type { PublishedKeys } from "./keys.ts";
 import type { ManagedMachine, Running } from "./machine.ts";
 import type { Machines } from "./machines.ts";
-import { splice } from "./splice.ts";
 import { traceOf } from "./trace.ts";
 import { TunnelPlaces } from "./tunnel-places.ts";
+import type { TunnelRegister } from "./tunnel-register.ts";
+import { TunnelSplice } from "./tunnel-splice.ts";
 
 export interface TunnelLimits {
   /** Tunnels into one VM at once. */
@@ -22,6 +25,10 @@ export interface TunnelLimits {
   readonly connectTimeoutMs: number;
   /** TCP keepalive of both legs, in milliseconds. */
   readonly keepaliveMs: number;
+  /** Bytes that are held for a guest that sleeps. */
+  readonly heldBytes: number;
+  /** Longest wait for what is on its way to a guest that is about to sleep, in milliseconds. */
+  readonly settleMs: number;
 }
 
 export interface TunnelParts {
@@ -30,6 +37,8 @@ export interface TunnelParts {
   readonly accounts: Accounts;
   readonly keys: PublishedKeys;
   readonly idle: IdleWatch;
+  readonly register: TunnelRegister;
+  readonly randomBytes: RandomBytes;
   readonly log: Log;
   readonly limits: TunnelLimits;
 }
@@ -128,23 +137,45 @@ export class Tunnels {
       if (!running.ok) return running;
       const guest = await dial(running.value, this.#parts.limits.connectTimeoutMs);
       if (guest !== null) return success({ running: running.value, guest });
-      if (attempt === 2 || (await machine.stillRuns())) return failure("host-unavailable", "The VM's sshd could not be reached.");
+      if (attempt === 2 || (await machine.stillRuns())) return SSHD_UNREACHABLE;
     }
   }
 
   #start({ admission, machine, running, guest, withdraw }: Opened, socket: Socket, head: Buffer, trace: string, log: Log): void {
-    const { idle, limits } = this.#parts;
-    const { sub, cred } = admission.claims;
+    const { idle, register, limits, randomBytes } = this.#parts;
+    const { sub, cred, cnf } = admission.claims;
     const { vmId } = machine;
-    const { linuxUser } = admission;
+    const id = Buffer.from(randomBytes(16)).toString("base64url");
+    const closed = register.opened(id, vmId);
     const stopMetering = idle.meter(vmId, () => guest.bytesRead + guest.bytesWritten);
-    log.info("tunnel opened", { vm: vmId, user: linuxUser, sub, cred });
-    socket.write(`HTTP/1.1 200 OK\r\n${HOST_KEY_HEADER}: ${machine.hostKey}\r\n${TRACE_HEADER}: ${trace}\r\n\r\n`);
-    if (head.length > 0) guest.write(head);
-    splice(socket, guest, { down: running.down, keepaliveMs: limits.keepaliveMs }, () => {
-      stopMetering();
-      withdraw();
-      log.info("tunnel closed", { vm: vmId });
+    log.info("tunnel opened", { vm: vmId, user: admission.linuxUser, sub, cred });
+    const headers = [
+      [HOST_KEY_HEADER, machine.hostKey],
+      [TUNNEL_HEADER, id],
+      [TRACE_HEADER, trace],
+    ];
+    socket.write(`HTTP/1.1 200 OK\r\n${headers.map((header) => `${header.join(": ")}\r\n`).join("")}\r\n`);
+    if (head.length > 0) socket.unshift(head);
+    new TunnelSplice(socket, guest, {
+      life: running.life,
+      ...limits,
+      wake: () => {
+        // A forwarder answers keepalives itself. Bytes that it cannot read, because the client's SSH ends in the guest, may be one.
+        if (cnf === undefined) idle.note(vmId);
+        else idle.glance(vmId);
+        log.info("bytes came for a machine that sleeps", { vm: vmId });
+        return machine.wake();
+      },
+      onCut: (why) => {
+        log.info("tunnel is cut", { vm: vmId, why });
+        register.cut(id, why);
+      },
+      onClientGone: withdraw,
+      onClosed: () => {
+        closed();
+        stopMetering();
+        log.info("tunnel closed", { vm: vmId });
+      },
     });
   }
 }

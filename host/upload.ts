@@ -3,7 +3,7 @@ import type { Readable } from "node:stream";
 import type { RandomBytes } from "../protocol/bytes.ts";
 import { failure, type Result, success } from "../protocol/failures.ts";
 import type { FileWish } from "../protocol/host-api.ts";
-import { type Sftp, sftpFailure } from "./sftp.ts";
+import { isGuestDiskFull, type Sftp, sftpFailure } from "./sftp.ts";
 import { place, stage } from "./staging.ts";
 import { SourceBroke, SourceStalled, TooManyBytes, writeAll } from "./transfer.ts";
 
@@ -43,11 +43,20 @@ export function wrongContent(path: string): Result<never> {
   return failure("file-bad-request", "The content does not have the SHA-256 that was given; the file stays as it was.", { path });
 }
 
-/** What went wrong while content was written, as the caller of a write is told. */
-export function explainBrokenWrite(error: unknown, path: string, maxBytes: number): Result<never> {
+/** What went wrong while content was written to an open file, as the caller of a write is told. */
+export async function explainBrokenWrite(
+  sftp: Sftp,
+  handle: Buffer,
+  error: unknown,
+  path: string,
+  maxBytes: number,
+): Promise<Result<never>> {
   if (error instanceof TooManyBytes) return failure("payload-too-large", `At most ${maxBytes} bytes may come here.`, { path });
   if (error instanceof SourceBroke) return failure("bad-request", "The upload broke off before its end.", { path });
   if (error instanceof SourceStalled) return failure("request-timed-out", "The upload stopped arriving.", { path });
+  if (await isGuestDiskFull(sftp, handle, error)) {
+    return failure("vm-disk-full", "The VM's disk is full; the file stays as it was. Make room in the VM and try again.", { path });
+  }
   return sftpFailure(error, path);
 }
 
@@ -65,8 +74,9 @@ async function fill(
     await writeAll(sftp, handle, content, { position: 0, skip: 0, maxBytes, idleMs, onWritten: (chunk) => hash?.update(chunk) });
     await sftp.close(handle);
   } catch (error) {
+    const explained = await explainBrokenWrite(sftp, handle, error, path, maxBytes);
     await sftp.close(handle).catch(() => undefined);
-    return explainBrokenWrite(error, path, maxBytes);
+    return explained;
   }
   return hash === null || hash.digest("hex") === sha256 ? success(null) : wrongContent(path);
 }

@@ -67,6 +67,8 @@ export const FAILURES = {
   "guest-unreachable": { v1: ["UNAVAILABLE", 502], v5: ["BAD_GATEWAY", 502] },
   "guest-timed-out": { v1: ["UNAVAILABLE", 504], v5: ["GATEWAY_TIMEOUT", 504] },
   "host-down": { v1: ["UNAVAILABLE", 503], v5: ["HOST_DOWN", 503] },
+  "host-disk-full": { v1: ["UNAVAILABLE", 503], v5: ["HOST_DISK_FULL", 503] },
+  "vm-disk-full": { v1: ["FILES_BAD_REQUEST", 507], v5: ["VM_DISK_FULL", 507] },
   "host-draining": { v1: ["UNAVAILABLE", 503], v5: ["HOST_DRAINING", 503] },
   "authority-unavailable": { v1: ["SERVICE_UNAVAILABLE", 503], v5: ["SERVICE_UNAVAILABLE", 503] },
   "stale-epoch": { v1: ["UNAUTHORIZED_ERROR", 401], v5: ["STALE_EPOCH", 401] },

@@ -46,6 +46,8 @@ import { isLinuxUser } from "./linux-user.ts";
  * | `POST   /vms/:vm/services/act`  | services  | `ServiceAction` → `ServiceActionAnswer`            |
  * | any     `/vms/:vm/http/:port/…` | http      | a visitor's request → the guest's answer, with GUEST_ANSWER_HEADER; or its WebSocket |
  * | `CONNECT <vm>:22`               | ssh       | → 200, then the bytes of the VM's sshd             |
+ * | `POST   /tunnels/:id/use`       | none: the id of TUNNEL_HEADER | → 204; somebody types, so the VM is used |
+ * | `GET    /tunnels/:id/end`       | none: the id of TUNNEL_HEADER | → `TunnelEnd`, why the host cut it, for a minute |
  *
  * `CONNECT` carries the ticket in `Proxy-Authorization` (RFC 9110 section 11.7). A failure is a JSON `Failure` with the
  * status of its `/v5` row. exec, files, terminals' sockets, http and CONNECT wake a sleeping VM first.
@@ -53,6 +55,10 @@ import { isLinuxUser } from "./linux-user.ts";
  * A terminal session outlives its sockets, which the edge passes through untouched: so the host speaks the frames of both
  * SDK generations, and `dialect` chooses them. It also says how `:id` names a session: `v1` by name, `v5` by number or slug.
  */
+/** Why a host cut a tunnel, for the person at its other end; null: it did not, or has forgotten it. */
+export const tunnelEnd = z.object({ reason: z.string().nullable() });
+export type TunnelEnd = Readonly<z.infer<typeof tunnelEnd>>;
+
 const linuxUser = z.string().refine(isLinuxUser, "must be a Linux user name: ^[a-z_][a-z0-9_-]{0,31}$");
 
 /** An account to make in the guest before create answers. */

@@ -69,6 +69,11 @@ export async function openCredential(options: CredentialOptions): Promise<Servic
   }
 }
 
+/** As what the service of a state folder is enrolled, or null when it is not yet. Throws when its key is damaged. */
+export function enrolledAs(stateDir: string): ServiceId | null {
+  return readKept(join(stateDir, FILE_NAME))?.enrolment?.serviceId ?? null;
+}
+
 async function enrolAnew(options: CredentialOptions, path: string, secret: string): Promise<KeptKey> {
   // The key is kept before it is shown: if the answer gets lost, the same key may ask for it again.
   const pendingPath = `${path}.pending`;

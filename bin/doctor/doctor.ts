@@ -24,7 +24,7 @@ function checksOf(settings: DoctorSettings): readonly Check[] {
   const edge: readonly Check[] = [
     { name: "edge", look: () => lookAtEdge(edgeUrl, timeoutMs) },
     { name: "clock", look: () => lookAtClock(edgeUrl, { timeoutMs, skewMs: settings.POSTERN_DOCTOR_CLOCK_MS }) },
-    { name: "service key", look: () => lookAtKeyFile(settings.POSTERN_SERVICE_KEY_FILE) },
+    { name: "service key", look: () => lookAtKeyFile(settings.POSTERN_SERVICE_KEY_FILE, stateDir) },
   ];
   // Machines that are there already need nothing of the host but the way to them.
   if (driver === "static") return edge;

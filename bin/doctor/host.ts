@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { readFile, stat, statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { kvmAnswer } from "../../host/drivers/qemu/kvm-probe.ts";
+import { enrolledAs } from "../../service/credential.ts";
 import { type Finding, good, problem, warning } from "./check.ts";
 import { judgeCgroups, judgeDisk, judgeForwarding } from "./kernel.ts";
 
@@ -60,12 +61,19 @@ export async function lookAtDisk(folder: string, leastBytes: number): Promise<Fi
   }
 }
 
-/** Whether the secret that the host enrols with is there, and only its owner's. */
-export async function lookAtKeyFile(path: string | undefined): Promise<Finding> {
-  if (path === undefined) return warning("not named", "set POSTERN_SERVICE_KEY_FILE as for serve-host, and look again");
-  const found = await stat(path).catch(() => null);
-  if (found === null)
+/** Whether the host is enrolled, or the secret that it enrols with is there; where that is there, only its owner's. */
+export async function lookAtKeyFile(path: string | undefined, stateDir: string | undefined): Promise<Finding> {
+  const found = path === undefined ? null : await stat(path).catch(() => null);
+  if (path === undefined || found === null) {
+    try {
+      const serviceId = stateDir === undefined ? null : enrolledAs(stateDir);
+      if (serviceId !== null) return good(`enrolled as ${serviceId}; what it enrolled with is no longer needed`);
+    } catch (error) {
+      return problem(error instanceof Error ? error.message : String(error), "see docs/deploy.md");
+    }
+    if (path === undefined) return warning("not named", "set POSTERN_SERVICE_KEY_FILE as for serve-host, and look again");
     return problem(`${path} is not there`, "make a key with `postern keys`, into a file of mode 0600; see docs/deploy.md");
+  }
   if ((found.mode & 0o077) !== 0) return problem(`${path} may be read by others than its owner`, `chmod 600 ${path}`);
   return good(path);
 }

@@ -163,7 +163,12 @@ export class Uploads {
         file: staged.value.file,
         createdAt: clock(),
       };
-      store.save(record);
+      try {
+        store.save(record);
+      } catch (error) {
+        await sftp.unlink(record.file.path).catch(() => undefined);
+        throw error;
+      }
       this.#live.set(uploadId, newLiveUpload());
       return success(statusOf(record, 0));
     });
@@ -190,8 +195,9 @@ export class Uploads {
     } catch (error) {
       // Bytes behind a failed write, or of a piece that is not what it said, do not count.
       if (error instanceof TooManyBytes) written = 0;
+      const explained = await explainBrokenWrite(sftp, handle, error, record.path, maxBytes);
       await sftp.fsetstat(handle, { size: start + written });
-      return explainBrokenWrite(error, record.path, maxBytes);
+      return explained;
     } finally {
       live.interrupt = null;
       await sftp.close(handle).catch(() => undefined);

@@ -9,6 +9,9 @@ import { runDoctor } from "../../bin/doctor/doctor.ts";
 import { lookAtClock, lookAtEdge } from "../../bin/doctor/edge.ts";
 import { lookAtDisk, lookAtKeyFile, lookAtKvm } from "../../bin/doctor/host.ts";
 import { judgeCgroups, judgeClock, judgeDisk, judgeForwarding, judgeUser } from "../../bin/doctor/kernel.ts";
+import { platformRandomBytes } from "../../protocol/bytes.ts";
+import { openCredential } from "../../service/credential.ts";
+import { createLog } from "../../service/log.ts";
 import { SettingsError } from "../../service/settings.ts";
 
 const GIB = 1024 ** 3;
@@ -120,14 +123,43 @@ describe("a host is told that it cannot be one", () => {
     const scratch = await mkdtemp(join(tmpdir(), "postern-doctor-"));
     onTestFinished(() => rm(scratch, { recursive: true }));
     const path = join(scratch, "key");
-    expect(await lookAtKeyFile(path)).toMatchObject({ verdict: "problem" });
+    expect(await lookAtKeyFile(path, scratch)).toMatchObject({ verdict: "problem" });
     await writeFile(path, "secret");
     await chmod(path, 0o640);
-    const open = await lookAtKeyFile(path);
+    const open = await lookAtKeyFile(path, scratch);
     expect(open).toMatchObject({ verdict: "problem", advice: `chmod 600 ${path}` });
     expect(JSON.stringify(open)).not.toContain("secret");
     await chmod(path, 0o600);
-    expect(await lookAtKeyFile(path)).toMatchObject({ verdict: "good" });
+    expect(await lookAtKeyFile(path, scratch)).toMatchObject({ verdict: "good" });
+  });
+
+  it("wants no service key of a host that is enrolled, and says so when what it keeps of that is damaged", async () => {
+    const scratch = await mkdtemp(join(tmpdir(), "postern-doctor-"));
+    onTestFinished(() => rm(scratch, { recursive: true }));
+    const secret = join(scratch, "key");
+    await writeFile(secret, "secret", { mode: 0o600 });
+    const edgeUrl = await edgeThatSays({
+      serviceId: `${"a".repeat(16)}-${"b".repeat(16)}`,
+      issuer: "https://edge.example",
+      region: "local",
+    });
+    await openCredential({
+      stateDir: scratch,
+      edgeUrl,
+      secretFile: secret,
+      applicant: { kind: "forwarder" },
+      clock: Date.now,
+      randomBytes: platformRandomBytes,
+      log: createLog(() => undefined),
+      timeoutMs: 5_000,
+      retryMs: 10,
+    });
+    await rm(secret);
+    for (const path of [secret, undefined]) {
+      expect(await lookAtKeyFile(path, scratch)).toMatchObject({ verdict: "good", found: expect.stringContaining("enrolled as") });
+    }
+    await writeFile(join(scratch, "service-key.json"), "{");
+    expect(await lookAtKeyFile(secret, scratch)).toMatchObject({ verdict: "problem" });
   });
 
   it("looks at the disk of a folder that is not made yet", async () => {

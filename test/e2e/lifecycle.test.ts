@@ -143,7 +143,13 @@ test(
         }
       });
 
+    const session = new SshClient(access, "yes");
+    const live = session.sshInBackground(`${vmId}:${token}`, "echo live; exec sleep 600");
+    await until("the session is live", 30_000, () => (live.output === "live\n" ? true : undefined));
     process.kill(findDescendant(access.pid, "serve-host"), "SIGKILL");
+    expect((await live.finished).code).toBe(255);
+    expect(live.errors).toContain("The VM's host is restarting or cannot be reached. Connect again in a moment.");
+    session.close();
     await back(() => byToken.exec("true"));
     expect(refusals.length).toBeGreaterThan(0);
     expect(refusals.filter((code) => !["UNAVAILABLE", "SERVICE_UNAVAILABLE"].includes(code))).toEqual([]);

@@ -88,7 +88,7 @@ test("a live session is cut when its VM is moved to another account, and later w
   const session = await liveSession({ ssh, vmId }, (await testIdentity(newOwner, [{ vmId }])).token);
   // Whichever comes first: the end of its tunnel, or the floor of the deleted VM.
   await expectCut(session, () => deleteVm(newOwner, vmId), "");
-  expect(session.errors).toMatch(/The connection to the VM was lost\.|Your access to this VM was revoked\./);
+  expect(session.errors).toMatch(/The VM was deleted\.|Your access to this VM was revoked\./);
 });
 
 test("an account lists its SSH sessions and closes one, which is told so; another account can do neither", async () => {

@@ -6,7 +6,7 @@ const OTHER = "b".repeat(20);
 
 function watched(activityThresholdBytes: number | null = null) {
   const clock = { now: 1_000_000 };
-  const idle = new IdleWatch(() => clock.now, { tunnelBytes: 1_000 });
+  const idle = new IdleWatch(() => clock.now, { tunnelBytes: 1_000, glanceMs: 5_000 });
   idle.setPolicy(VM, { idleTimeoutSeconds: 60, activityThresholdBytes });
   const sweepAfter = (seconds: number) => {
     clock.now += seconds * 1000;
@@ -91,6 +91,24 @@ describe("a VM with an idle timeout", () => {
     expect(sweepAfter(1)).toEqual([VM]);
     idle.setPolicy(VM, { idleTimeoutSeconds: null, activityThresholdBytes: null });
     expect(sweepAfter(1_000_000)).toEqual([]);
+  });
+
+  it("sleeps when its time is up though the host's clock was set back meanwhile, and at once when it was set ahead", () => {
+    const { clock, sweepAfter } = watched();
+    clock.now -= 3_600_000;
+    expect(sweepAfter(0)).toEqual([]);
+    expect(sweepAfter(59)).toEqual([]);
+    expect(sweepAfter(1)).toEqual([VM]);
+    const other = watched();
+    expect(other.sweepAfter(3_600)).toEqual([VM]);
+  });
+
+  it("that is woken for a glance stays awake for so long, and no longer", () => {
+    const { idle, sweepAfter } = watched();
+    expect(sweepAfter(60)).toEqual([VM]);
+    idle.glance(VM);
+    expect(sweepAfter(4)).toEqual([]);
+    expect(sweepAfter(1)).toEqual([VM]);
   });
 
   it("is forgotten with its VM", () => {

@@ -1,18 +1,10 @@
-import { createConnection, type Socket } from "node:net";
-import { Client } from "ssh2";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { platformRandomBytes } from "../../protocol/bytes.ts";
 import type { TicketClaims } from "../../protocol/ticket.ts";
-import { generateSshKeyPair, parseSshPublicKey, type SshKeyPair } from "../../service/ssh-keys.ts";
+import { generateSshKeyPair, parseSshPublicKey } from "../../service/ssh-keys.ts";
 import { startTestHost, type TestHost } from "./support/test-host.ts";
+import { connectTunnel, logIn, newPair, runCommand, type TunnelAnswer } from "./support/tunnel-client.ts";
 import { until } from "./support/until.ts";
-
-interface Answer {
-  readonly status: number;
-  readonly headers: Record<string, string>;
-  readonly body: string;
-  readonly socket: Socket;
-}
 
 describe("tunnel", () => {
   let host: TestHost;
@@ -23,72 +15,21 @@ describe("tunnel", () => {
   }, 60_000);
   afterAll(() => host.close());
 
-  /** Sends a CONNECT and reads the answer's head; `early` goes right behind it. */
-  async function connect(claims: Partial<TicketClaims>, keyLine: string | null, target = `${vm}:22`, early = ""): Promise<Answer> {
-    const ticket = await host.edge.ticket(host.agent.id, { vm, op: "ssh", user: "root", ...claims });
-    const { hostname, port } = new URL(host.agent.url);
-    const socket = createConnection({ host: hostname, port: Number(port), allowHalfOpen: true });
-    socket.on("error", () => undefined);
-    const key = keyLine === null ? "" : `postern-ssh-key: ${keyLine}\r\n`;
-    socket.write(`CONNECT ${target} HTTP/1.1\r\nhost: ${target}\r\nproxy-authorization: Bearer ${ticket}\r\n${key}\r\n${early}`);
-    let text = "";
-    while (!text.includes("\r\n\r\n")) {
-      const chunk: Buffer | null = socket.read();
-      if (chunk !== null) text += chunk.toString("latin1");
-      else if (socket.readableEnded) throw new Error(`no answer: ${text}`);
-      else await new Promise((resolve) => socket.once("readable", resolve));
-    }
-    const [head = "", ...rest] = text.split("\r\n\r\n");
-    const [statusLine = "", ...lines] = head.split("\r\n");
-    let body = rest.join("\r\n\r\n");
-    const status = Number(statusLine.split(" ")[1]);
-    if (status === 200) socket.unshift(Buffer.from(body, "latin1"));
-    else for await (const chunk of socket) body += String(chunk);
-    const headers = Object.fromEntries(lines.map((line) => line.split(/: (.*)/, 2) as [string, string]));
-    return { status, headers, body, socket };
-  }
-
-  function logIn(answer: Answer, pair: SshKeyPair, username: string): Promise<Client> {
-    const client = new Client();
-    return new Promise((resolve, reject) => {
-      client.on("ready", () => resolve(client));
-      client.on("error", reject);
-      client.connect({
-        sock: answer.socket,
-        username,
-        privateKey: pair.privateKey,
-        hostVerifier: (key: Buffer) => parseSshPublicKey(answer.headers["postern-host-key"] ?? "")?.blob.equals(key) === true,
-      });
-    });
-  }
-
-  function run(client: Client, command: string): Promise<string> {
-    return new Promise((resolve, reject) => {
-      client.exec(command, (error, channel) => {
-        if (error) return reject(error);
-        let text = "";
-        channel.on("data", (data: Buffer) => {
-          text += data.toString();
-        });
-        channel.on("close", () => resolve(text));
-      });
-    });
-  }
-
-  const pair = () => generateSshKeyPair(platformRandomBytes);
-  const kindOf = ({ status, body }: Answer) => [status, (JSON.parse(body) as { kind: string }).kind];
+  const connect = (claims: Partial<TicketClaims>, keyLine: string | null, target?: string, early?: string) =>
+    connectTunnel(host, vm, claims, keyLine, target, early);
+  const kindOf = ({ status, body }: TunnelAnswer) => [status, (JSON.parse(body) as { kind: string }).kind];
 
   test("leads to the VM's sshd, which admits the key for the ticket's user and shows the pinned host key", async () => {
-    const own = pair();
+    const own = newPair();
     const answer = await connect({ user: "developer" }, own.publicKey);
     expect(answer.status).toBe(200);
     const client = await logIn(answer, own, "developer");
-    expect(await run(client, "id -un")).toBe("developer\n");
+    expect(await runCommand(client, "id -un")).toBe("developer\n");
     client.end();
   });
 
   test("carries bytes that were sent together with the request", async () => {
-    const answer = await connect({}, pair().publicKey, `${vm}:22`, "SSH-2.0-early\r\n");
+    const answer = await connect({}, newPair().publicKey, `${vm}:22`, "SSH-2.0-early\r\n");
     const chunks: string[] = [];
     answer.socket.on("data", (data) => chunks.push(data.toString("latin1")));
     await until(() => chunks.join("").includes("curve25519"), "the server answered to the early identification");
@@ -96,40 +37,40 @@ describe("tunnel", () => {
   });
 
   test("admits the key for no other Linux user", async () => {
-    const own = pair();
+    const own = newPair();
     const answer = await connect({ user: "developer" }, own.publicKey);
     await expect(logIn(answer, own, "root")).rejects.toThrow("authentication");
     answer.socket.destroy();
   });
 
   test("admits no other key", async () => {
-    const answer = await connect({}, pair().publicKey);
-    await expect(logIn(answer, pair(), "root")).rejects.toThrow("authentication");
+    const answer = await connect({}, newPair().publicKey);
+    await expect(logIn(answer, newPair(), "root")).rejects.toThrow("authentication");
     answer.socket.destroy();
   });
 
   test("forgets the key when the tunnel is closed", async () => {
-    const own = pair();
+    const own = newPair();
     const first = await connect({}, own.publicKey);
     (await logIn(first, own, "root")).end();
     await until(() => first.socket.closed, "the first tunnel is closed");
     await until(() => host.log.some((line) => line.includes("tunnel closed")), "the host noticed");
-    const second = await connect({}, pair().publicKey);
+    const second = await connect({}, newPair().publicKey);
     await expect(logIn(second, own, "root")).rejects.toThrow("authentication");
     second.socket.destroy();
   });
 
   test("wakes a sleeping VM", async () => {
-    const own = pair();
+    const own = newPair();
     await host.request("POST", `/vms/${vm}/stop`, { vm, op: "stop" });
     const answer = await connect({}, own.publicKey);
     const client = await logIn(answer, own, "root");
-    expect(await run(client, "echo awake")).toBe("awake\n");
+    expect(await runCommand(client, "echo awake")).toBe("awake\n");
     client.end();
   });
 
   test("passes the end of one direction on while the other still flows", async () => {
-    const answer = await connect({}, pair().publicKey);
+    const answer = await connect({}, newPair().publicKey);
     const chunks: Buffer[] = [];
     answer.socket.on("data", (data: Buffer) => chunks.push(data));
     answer.socket.end("SSH-2.0-half\r\n");
@@ -137,20 +78,12 @@ describe("tunnel", () => {
     expect(Buffer.concat(chunks).toString("latin1")).toMatch(/^SSH-2\.0-OpenSSH/);
   });
 
-  test("is cut when the VM is suspended", async () => {
-    const answer = await connect({}, pair().publicKey);
-    answer.socket.resume();
-    await host.request("POST", `/vms/${vm}/suspend`, { vm, op: "suspend" });
-    await until(() => answer.socket.closed || answer.socket.readableEnded, "the tunnel is gone");
-    answer.socket.destroy();
-  });
-
   test("refuses more tunnels than a VM may have, and takes one again when one closed", async () => {
-    const opened = await Promise.all([1, 2, 3].map(() => connect({}, pair().publicKey)));
-    expect(kindOf(await connect({}, pair().publicKey))).toEqual([409, "vm-busy"]);
+    const opened = await Promise.all([1, 2, 3].map(() => connect({}, newPair().publicKey)));
+    expect(kindOf(await connect({}, newPair().publicKey))).toEqual([409, "vm-busy"]);
     for (const { socket } of opened) socket.destroy();
     await until(async () => {
-      const { status, socket } = await connect({}, pair().publicKey);
+      const { status, socket } = await connect({}, newPair().publicKey);
       socket.destroy();
       return status === 200;
     }, "there is room again");
@@ -158,7 +91,7 @@ describe("tunnel", () => {
 
   test("lets no more in than a VM may have, however many arrive together", async () => {
     const other = await host.createVm({});
-    const many = Array.from({ length: 12 }, () => connect({ vm: other }, pair().publicKey, `${other}:22`));
+    const many = Array.from({ length: 12 }, () => connect({ vm: other }, newPair().publicKey, `${other}:22`));
     const answers = await Promise.all(many);
     for (const { socket } of answers) socket.destroy();
     expect(answers.filter(({ status }) => status === 200)).toHaveLength(3);
@@ -168,16 +101,16 @@ describe("tunnel", () => {
   test("takes no room for a tunnel that it refuses", async () => {
     const other = await host.createVm({});
     for (let tries = 0; tries < 4; tries += 1) {
-      const refused = await connect({ vm: other, user: "stranger" }, pair().publicKey, `${other}:22`);
+      const refused = await connect({ vm: other, user: "stranger" }, newPair().publicKey, `${other}:22`);
       expect(kindOf(refused)).toEqual([404, "linux-user-not-found"]);
     }
-    const { status, socket } = await connect({ vm: other }, pair().publicKey, `${other}:22`);
+    const { status, socket } = await connect({ vm: other }, newPair().publicKey, `${other}:22`);
     socket.destroy();
     expect(status).toBe(200);
   });
 
   test("admits a ticket that is bound to the key that is shown", async () => {
-    const own = pair();
+    const own = newPair();
     const fingerprint = parseSshPublicKey(own.publicKey)?.fingerprint ?? "";
     const answer = await connect({ cnf: { ssh: fingerprint } }, own.publicKey);
     expect(answer.status).toBe(200);
@@ -193,18 +126,18 @@ describe("tunnel", () => {
     ["for a Linux user that does not exist", { user: "nobody-here" }, 404, "linux-user-not-found"],
     ["for a Linux user without a login shell", { user: "nobody" }, 403, "linux-user-forbidden"],
   ])("refuses a ticket %s before any tunnel", async (_what, claims, status, kind) => {
-    expect(kindOf(await connect(claims, pair().publicKey))).toEqual([status, kind]);
+    expect(kindOf(await connect(claims, newPair().publicKey))).toEqual([status, kind]);
   });
 
   test("refuses a VM that is not on this host", async () => {
     const other = "c".repeat(20);
-    expect(kindOf(await connect({ vm: other }, pair().publicKey, `${other}:22`))).toEqual([404, "vm-not-found"]);
+    expect(kindOf(await connect({ vm: other }, newPair().publicKey, `${other}:22`))).toEqual([404, "vm-not-found"]);
   });
 
   test.each([":22", "localhost:22", "127.0.0.1:80", `${"a".repeat(20)}:23`, `${"a".repeat(20)}:22:22`, "../../x:22"])(
     "refuses to lead to %s",
     async (target) => {
-      expect((await connect({}, pair().publicKey, target)).status).toBeGreaterThanOrEqual(400);
+      expect((await connect({}, newPair().publicKey, target)).status).toBeGreaterThanOrEqual(400);
     },
   );
 

@@ -171,7 +171,7 @@ describe("wake", () => {
 
   test("does not put a VM to sleep that a call has begun to use since it was found idle, and loses neither", async () => {
     let now = 1_000;
-    const idle = new IdleWatch(() => now, { tunnelBytes: 1 });
+    const idle = new IdleWatch(() => now, { tunnelBytes: 1, glanceMs: 0 });
     idle.setPolicy(VM, { idleTimeoutSeconds: 1, activityThresholdBytes: null });
     const vm = machine();
     await vm.wake();

@@ -9,6 +9,7 @@ const SOON: ReadonlySet<FailureKind> = new Set([
   "host-unavailable",
   "host-down",
   "host-draining",
+  "host-disk-full",
   "stale-authority",
   "no-capacity",
   "vm-busy",

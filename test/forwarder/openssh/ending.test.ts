@@ -129,3 +129,34 @@ test("a session still live at the drain deadline is told why it ends", async () 
   expect(result.code).toBe(255);
   expect(result.stderr).toContain("This gateway is about to restart.");
 });
+
+test("a session whose tunnel the host cut is told the host's reason", async () => {
+  world = await openWorld();
+  const ssh = await liveSession();
+  world.host.endReason = "The VM was stopped.";
+  world.host.breakTunnels();
+  const result = await ssh.done;
+  expect(result.code).toBe(255);
+  expect(result.stderr).toContain("The VM was stopped.");
+});
+
+test("a session whose host went away is told to connect again, and one whose VM closed the connection that it was lost", async () => {
+  world = await openWorld();
+  const lost = await liveSession();
+  world.host.breakTunnels();
+  expect((await lost.done).stderr).toContain("The connection to the VM was lost.");
+  const ssh = await liveSession();
+  await world.host.stop();
+  const result = await ssh.done;
+  expect(result.code).toBe(255);
+  expect(result.stderr).toContain("Connect again in a moment.");
+});
+
+test("a client that leaves takes its connection in the VM with it, without a word that could wake one that sleeps", async () => {
+  world = await openWorld();
+  const ssh = await liveSession();
+  const heard = world.host.bytesToVm;
+  ssh.child.kill("SIGKILL");
+  await until("its tunnel is closed", () => world.host.openTunnels === 0);
+  expect(world.host.bytesToVm).toBe(heard);
+});

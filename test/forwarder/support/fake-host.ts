@@ -3,11 +3,13 @@ import { type AddressInfo, connect } from "node:net";
 import type { Duplex } from "node:stream";
 import { createLocalJWKSet } from "jose";
 import { FAILURES, type Failure } from "../../../protocol/failures.ts";
-import { HOST_KEY_HEADER, SSH_KEY_HEADER } from "../../../protocol/headers.ts";
+import { HOST_KEY_HEADER, SSH_KEY_HEADER, TUNNEL_HEADER } from "../../../protocol/headers.ts";
 import { checkTicket, hostAudience } from "../../../protocol/ticket.ts";
 import { pump } from "../../../service/pump.ts";
 import { type FakeEdge, HOST_ID } from "./fake-edge.ts";
 import type { Sshd } from "./sshd.ts";
+
+const TUNNEL_ID = "the-tunnel";
 
 /** A host whose only VM is a real sshd: checks the ticket, admits the key, and splices bytes. */
 export class FakeHost {
@@ -20,11 +22,24 @@ export class FakeHost {
   hostKey: string | null;
   /** Whether the connection's key is given to the VM. */
   admitsKey = true;
-  /** What VMs have sent through tunnels. */
+  /** What VMs have sent through tunnels, and have been sent. */
   bytesFromVm = 0;
+  bytesToVm = 0;
+  /** Why tunnels were cut, as its own route answers. */
+  endReason: string | null = null;
   readonly #sshd: Sshd;
   readonly #edge: FakeEdge;
-  readonly #server = createServer((_request, response) => response.writeHead(404).end());
+  /** How often it was told that somebody types. */
+  typed = 0;
+  readonly #server = createServer((request, response) => {
+    if (request.method === "POST" && request.url === `/tunnels/${TUNNEL_ID}/use`) {
+      this.typed += 1;
+      response.writeHead(204).end();
+      return;
+    }
+    const known = request.url === `/tunnels/${TUNNEL_ID}/end`;
+    response.writeHead(known ? 200 : 404).end(known ? JSON.stringify({ reason: this.endReason }) : "");
+  });
   readonly #sockets = new Set<Duplex>();
 
   constructor(sshd: Sshd, edge: FakeEdge) {
@@ -88,9 +103,11 @@ export class FakeHost {
     server.on("error", () => client.destroy());
     server.on("connect", () => {
       const named = this.hostKey === null ? "" : `${HOST_KEY_HEADER}: ${this.hostKey}\r\n`;
-      client.write(`HTTP/1.1 200 Connection Established\r\n${named}\r\n`);
+      client.write(`HTTP/1.1 200 Connection Established\r\n${named}${TUNNEL_HEADER}: ${TUNNEL_ID}\r\n\r\n`);
       server.write(head);
-      pump(client, server);
+      pump(client, server, (bytes) => {
+        this.bytesToVm += bytes;
+      });
       pump(server, client, (bytes) => {
         this.bytesFromVm += bytes;
       });

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { MachineSpec } from "../../../host/driver.ts";
@@ -49,6 +49,14 @@ export class LocalGuest {
       },
     );
     this.#process = child;
+  }
+
+  /** Holds every process of the guest still, as a container's freezer does, or lets them go on. Its kernel goes on answering. */
+  freeze(still: boolean): void {
+    const own = this.#process === null ? null : namespaceOf(String(this.#process.pid), "pid_for_children");
+    for (const pid of own === null ? [] : readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
+      if (namespaceOf(pid, "pid") === own) process.kill(Number(pid), still ? "SIGSTOP" : "SIGCONT");
+    }
   }
 
   async stop(): Promise<void> {
@@ -122,5 +130,14 @@ exec /usr/sbin/sshd -D -e
     writeFileSync(join(this.#dir, "sshd_config"), config);
     writeFileSync(join(this.#dir, "boot"), boot);
     chmodSync(this.#dir, 0o755);
+  }
+}
+
+function namespaceOf(pid: string, kind: string): string | null {
+  try {
+    return readlinkSync(`/proc/${pid}/ns/${kind}`);
+  } catch {
+    // It has just ended.
+    return null;
   }
 }

@@ -22,7 +22,7 @@ export function nextAddress(): string {
 }
 
 /**
- * A driver whose machines are `LocalGuest`s. A paused machine keeps its sshd; only the state says that it sleeps.
+ * A driver whose machines are `LocalGuest`s. A paused machine keeps its processes, held still.
  * `failing` makes a method throw, so that what the agent does then can be seen.
  */
 export class TestDriver implements Driver {
@@ -45,6 +45,8 @@ export class TestDriver implements Driver {
   readonly resized: { readonly vmId: string; readonly resources: MachineResources }[] = [];
   readonly snapshots = new Set<string>();
   readonly failing = new Set<keyof DriverCalls>();
+  /** What it then throws. */
+  failure: Error | null = null;
   readonly #machines = new Map<string, TestMachine>();
   readonly #sshPort: number;
   #metadataPort = 0;
@@ -91,13 +93,16 @@ export class TestDriver implements Driver {
     this.#count("start");
     const machine = this.#find(vmId);
     machine.guest.start();
+    machine.guest.freeze(false);
     machine.state = "running";
     return this.#describe(vmId);
   }
 
   async pause(vmId: string): Promise<Machine> {
     this.#count("pause");
-    this.#find(vmId).state = "paused";
+    const machine = this.#find(vmId);
+    machine.guest.freeze(true);
+    machine.state = "paused";
     return this.#describe(vmId);
   }
 
@@ -142,6 +147,11 @@ export class TestDriver implements Driver {
     machine.state = "stopped";
   }
 
+  /** The sshd of a machine ends, and the machine runs on. */
+  async killSshd(vmId: string): Promise<void> {
+    await this.#find(vmId).guest.stop();
+  }
+
   /** Where the guest of a VM is. */
   addressOf(vmId: string): string {
     return this.#find(vmId).guest.address;
@@ -154,7 +164,7 @@ export class TestDriver implements Driver {
 
   #count(method: keyof DriverCalls): void {
     this.calls[method] += 1;
-    if (this.failing.has(method)) throw new DriverError("engine", `the test makes ${method} fail`);
+    if (this.failing.has(method)) throw this.failure ?? new DriverError("engine", `the test makes ${method} fail`);
   }
 
   #find(vmId: string): TestMachine {

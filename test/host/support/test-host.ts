@@ -33,10 +33,13 @@ export interface TestHost {
 
 /**
  * A host agent with real guests on loopback and an edge of the test's own. `env` overrides settings; `own` is used in place
- * of the test's driver.
+ * of the test's driver. `stateDir` is removed at the end.
  */
-export async function startTestHost(env: NodeJS.ProcessEnv = {}, own: Driver | null = null): Promise<TestHost> {
-  const stateDir = mkdtempSync(join(tmpdir(), "postern-host-"));
+export async function startTestHost(
+  env: NodeJS.ProcessEnv = {},
+  own: Driver | null = null,
+  stateDir = mkdtempSync(join(tmpdir(), "postern-host-")),
+): Promise<TestHost> {
   const keyFile = join(stateDir, "service-key");
   writeFileSync(keyFile, SERVICE_KEY, { mode: 0o600 });
   const edge = await startTestEdge();

@@ -1,0 +1,34 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, onTestFinished, test } from "vitest";
+import { testIdentity, testVm } from "../system/fixture.ts";
+import { until } from "../system/poll.ts";
+import { sshSetting } from "../system/ssh-fixture.ts";
+
+const setting = sshSetting();
+
+test("an open SSH session lives through sleep, by call or by idleness: keepalives go on, and a typed line wakes the same shell", async () => {
+  const { owner, ssh } = setting();
+  const { vm, vmId } = await testVm(owner, { idleTimeoutSeconds: 3 });
+  const { token } = await testIdentity(owner, [{ vmId }]);
+  const asleep = () => until("it sleeps", 60_000, async () => ((await vm.getInfo()).state === "suspended" ? true : undefined));
+  const journal = join(ssh.folder, "journal");
+  const flags = ["-vvv", "-E", journal, "-o", "ServerAliveInterval=1", "-o", "ServerAliveCountMax=2"];
+  const terminal = ssh.sshOnTerminal(`${vmId},${token}`, flags);
+  onTestFinished(() => terminal.kill());
+  await terminal.expect(/# /);
+  terminal.type("kept=remembered; echo pid=$$.");
+  const pid = (await terminal.expect(/pid=(\d+)\./))[1];
+  const asked = () => readFileSync(journal, "utf8").match(/send packet: type 80/g)?.length ?? 0;
+  for (const way of ["call", "idleness"]) {
+    if (way === "call") await vm.suspend();
+    await asleep();
+    const before = asked();
+    await until("it asked more often than may go unanswered", 30_000, () => (asked() >= before + 4 ? true : undefined));
+    expect(await vm.getInfo()).toMatchObject({ state: "suspended" });
+    terminal.type(`echo ${way}-$$-$kept.`);
+    await terminal.expect(new RegExp(`${way}-${pid}-remembered\\.`));
+  }
+  terminal.type("exit 5");
+  expect(await terminal.exitCode()).toBe(5);
+});
