@@ -1,3 +1,4 @@
+import { TUNNEL_HEADER } from "../protocol/headers.ts";
 import { tunnelEnd } from "../protocol/host-api.ts";
 import type { Tunnel } from "./tunnel.ts";
 
@@ -14,7 +15,7 @@ const HOST_GONE = "The VM's host is restarting or cannot be reached. Connect aga
 export async function tellTyped({ hostUrl, id }: TunnelName, timeoutMs: number): Promise<void> {
   if (id === null) return;
   const signal = AbortSignal.timeout(timeoutMs);
-  await fetch(`${hostUrl}/tunnels/${encodeURIComponent(id)}/use`, { method: "POST", signal }).then(
+  await fetch(`${hostUrl}/tunnel/use`, { method: "POST", headers: { [TUNNEL_HEADER]: id }, signal }).then(
     (response) => response.body?.cancel(),
     () => undefined,
   );
@@ -28,7 +29,8 @@ export async function whyTunnelEnded({ hostUrl, id }: TunnelName, timeoutMs: num
   if (id === null) return LOST;
   let answer: unknown;
   try {
-    const response = await fetch(`${hostUrl}/tunnels/${encodeURIComponent(id)}/end`, { signal: AbortSignal.timeout(timeoutMs) });
+    const signal = AbortSignal.timeout(timeoutMs);
+    const response = await fetch(`${hostUrl}/tunnel/end`, { headers: { [TUNNEL_HEADER]: id }, signal });
     answer = await response.json();
   } catch (error) {
     return error instanceof SyntaxError ? LOST : HOST_GONE;

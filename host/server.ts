@@ -1,7 +1,7 @@
 import { Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import { failure, type Result } from "../protocol/failures.ts";
-import { ACTED_AS_HEADER, TRACE_HEADER } from "../protocol/headers.ts";
+import { ACTED_AS_HEADER, TRACE_HEADER, TUNNEL_HEADER } from "../protocol/headers.ts";
 import { createMachine, execRequest, type MachineStatus } from "../protocol/host-api.ts";
 import type { Log } from "../service/log.ts";
 import { failureAnswer } from "./answers.ts";
@@ -59,9 +59,10 @@ export function createHostApp(parts: HostParts): Hono<HostEnv> {
   });
 
   // The id is the leave: only the tunnel's forwarder was given it.
-  app.get("/tunnels/:id/end", (context) => context.json({ reason: parts.tunnelRegister.whyCut(context.req.param("id")) }));
-  app.post("/tunnels/:id/use", (context) => {
-    const vmId = parts.tunnelRegister.vmOf(context.req.param("id"));
+  const tunnelOf = (context: HostContext) => context.req.header(TUNNEL_HEADER) ?? "";
+  app.get("/tunnel/end", (context) => context.json({ reason: parts.tunnelRegister.whyCut(tunnelOf(context)) }));
+  app.post("/tunnel/use", (context) => {
+    const vmId = parts.tunnelRegister.vmOf(tunnelOf(context));
     if (vmId === null) return failureAnswer(failure("route-not-found", "There is no such tunnel.").failure);
     parts.idle.note(vmId);
     return context.body(null, 204);

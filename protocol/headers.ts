@@ -30,7 +30,7 @@ export const SSH_KEY_HEADER = "postern-ssh-key";
 /** On the answer to a `CONNECT`: the VM's OpenSSH host key line, which the forwarder pins. */
 export const HOST_KEY_HEADER = "postern-host-key";
 
-/** On the answer to a `CONNECT`: the tunnel's id, by which its forwarder may say that it is used and ask why it was cut. */
+/** On the answer to a `CONNECT`, and on what is asked about the tunnel: its id, a secret of host and forwarder, by which its forwarder may say that it is used and ask why it was cut. */
 export const TUNNEL_HEADER = "postern-tunnel";
 
 /** On a visitor's request that goes to a host: the visitor's own `Authorization`, which is the guest's to read. */

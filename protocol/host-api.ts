@@ -46,8 +46,8 @@ import { isLinuxUser } from "./linux-user.ts";
  * | `POST   /vms/:vm/services/act`  | services  | `ServiceAction` → `ServiceActionAnswer`            |
  * | any     `/vms/:vm/http/:port/…` | http      | a visitor's request → the guest's answer, with GUEST_ANSWER_HEADER; or its WebSocket |
  * | `CONNECT <vm>:22`               | ssh       | → 200, then the bytes of the VM's sshd             |
- * | `POST   /tunnels/:id/use`       | none: the id of TUNNEL_HEADER | → 204; somebody types, so the VM is used |
- * | `GET    /tunnels/:id/end`       | none: the id of TUNNEL_HEADER | → `TunnelEnd`, why the host cut it, for a minute |
+ * | `POST   /tunnel/use`            | none: TUNNEL_HEADER | → 204; somebody types, so the VM is used |
+ * | `GET    /tunnel/end`            | none: TUNNEL_HEADER | → `TunnelEnd`, why the host cut it, for a minute |
  *
  * `CONNECT` carries the ticket in `Proxy-Authorization` (RFC 9110 section 11.7). A failure is a JSON `Failure` with the
  * status of its `/v5` row. exec, files, terminals' sockets, http and CONNECT wake a sleeping VM first.

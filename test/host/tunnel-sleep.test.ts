@@ -33,7 +33,8 @@ const act = (vm: string, op: "suspend" | "stop" | "start") => host.request("POST
 const stateOf = async (vm: string) =>
   ((await (await host.request("GET", `/vms/${vm}`, { vm, op: "read" })).json()) as { state: string }).state;
 const whyEnded = async ({ answer }: Session) =>
-  (await fetch(`${host.agent.url}/tunnels/${answer.headers["postern-tunnel"]}/end`)).json();
+  (await fetch(`${host.agent.url}/tunnel/end`, named(answer.headers["postern-tunnel"]))).json();
+const named = (id = "") => ({ headers: { "postern-tunnel": id } });
 
 test("an open session lives through its VM's sleep: what is typed meanwhile wakes the VM, and the same shell answers", async () => {
   const vm = await host.createVm();
@@ -148,7 +149,7 @@ test("a VM that cannot be woken for what was typed ends the session with the rea
 test("a VM does not sleep while somebody types, however little, and an id that is no open tunnel's keeps nothing awake", async () => {
   const vm = await host.createVm();
   const { answer, client } = await session(vm);
-  const use = (id: string | undefined) => fetch(`${host.agent.url}/tunnels/${id}/use`, { method: "POST" });
+  const use = (id: string | undefined) => fetch(`${host.agent.url}/tunnel/use`, { method: "POST", ...named(id) });
   await host.request("PUT", `/vms/${vm}/idle`, { vm, op: "update" }, json({ idleTimeoutSeconds: 1, activityThresholdBytes: null }));
   const started = performance.now();
   while (performance.now() - started < 2_500) {
@@ -161,5 +162,7 @@ test("a VM does not sleep while somebody types, however little, and an id that i
 });
 
 test("nobody learns why a tunnel ended by an id that is not one", async () => {
-  expect(await (await fetch(`${host.agent.url}/tunnels/AAAAAAAAAAAAAAAAAAAAAA/end`)).json()).toEqual({ reason: null });
+  for (const id of ["AAAAAAAAAAAAAAAAAAAAAA", ""]) {
+    expect(await (await fetch(`${host.agent.url}/tunnel/end`, named(id))).json()).toEqual({ reason: null });
+  }
 });

@@ -32,13 +32,14 @@ export class FakeHost {
   /** How often it was told that somebody types. */
   typed = 0;
   readonly #server = createServer((request, response) => {
-    if (request.method === "POST" && request.url === `/tunnels/${TUNNEL_ID}/use`) {
+    const known = request.headers[TUNNEL_HEADER] === TUNNEL_ID;
+    if (known && request.method === "POST" && request.url === "/tunnel/use") {
       this.typed += 1;
       response.writeHead(204).end();
       return;
     }
-    const known = request.url === `/tunnels/${TUNNEL_ID}/end`;
-    response.writeHead(known ? 200 : 404).end(known ? JSON.stringify({ reason: this.endReason }) : "");
+    const asked = known && request.url === "/tunnel/end";
+    response.writeHead(asked ? 200 : 404).end(asked ? JSON.stringify({ reason: this.endReason }) : "");
   });
   readonly #sockets = new Set<Duplex>();
 
