@@ -37,18 +37,14 @@ export class Snapshot extends StoredObject implements SnapshotApi {
     const { resources } = vm.value;
     this.#store.insert({ ...wish, id: snapshotId, accountId, resources, region, hostId, hostUrl });
     this.#rearm();
-    this.#taking = this.#take(trace ?? null).finally(() => {
-      this.#taking = null;
-    });
-    return this.#taking;
+    return this.#taken(trace ?? null);
   }
 
   async taken(accountId: string): Promise<Result<SnapshotRecord>> {
     const row = this.#visible(accountId);
     if (row === null) return notFound();
-    if (this.#taking !== null) return this.#taking;
-    // Begun by a memory that is gone: the alarm undoes it.
-    if (row.intent === "take") return failure("snapshot-not-ready", "The snapshot is still being taken. Try again shortly.");
+    // Begun by a memory that is gone, it is begun again, since somebody waits for it: the host takes each only once.
+    if (row.intent === "take") return this.#taken(null);
     return row.state === "failed" ? notFound() : success(snapshotRecord(row));
   }
 
@@ -103,11 +99,20 @@ export class Snapshot extends StoredObject implements SnapshotApi {
     else await this.#clean(null);
   }
 
+  /** What comes of taking it, for any number of callers. */
+  #taken(trace: string | null): Promise<Result<SnapshotRecord>> {
+    this.#taking ??= this.#take(trace).finally(() => {
+      this.#taking = null;
+    });
+    return this.#taking;
+  }
+
   async #take(trace: string | null): Promise<Result<SnapshotRecord>> {
     const row = this.#store.must();
-    const entered = await this.#enter(row);
+    // One that is taken again has its place, and the host may have its disk.
+    const entered = row.notedAt === 0 ? await this.#enter(row) : success(null);
     if (!entered.ok) return entered;
-    const outcome = await this.#host.call(this.#target(row), {
+    const outcome = await this.#host.call(this.#target(await this.#located(row)), {
       operation: "snapshot",
       method: "POST",
       suffix: "/snapshots",

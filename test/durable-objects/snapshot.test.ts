@@ -217,3 +217,16 @@ it("a crash while the disk is captured leaves a failed snapshot and nothing on t
   expect((await asked(vmId)).at(-1)).toBe("delete-snapshots");
   expect(await states()).toEqual(["failed"]);
 });
+
+it("whose taking a crash cut short is taken anew when it is asked for again, without waiting for the alarm", async () => {
+  await script(vmId, { op: "snapshots", act: "hold" });
+  const taking = take().catch(() => null);
+  await untilHeld(vmId);
+  await abortAllDurableObjects();
+  await taking;
+  host = await joinHost({ id: host.id, url: scriptedHostUrl() });
+  expect(must(await snapshot().taken(account.id)).state).toBe("ready");
+  await settleAlarm();
+  expect((await asked(vmId)).filter((op) => op.endsWith("snapshots"))).toEqual(["snapshots", "snapshots"]);
+  expect(await states()).toEqual(["ready"]);
+});

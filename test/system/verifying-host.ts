@@ -20,7 +20,21 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
   "DELETE ": "delete",
   "POST exec": "exec",
   "GET files": "files",
+  "POST start": "start",
+  "POST suspend": "suspend",
+  "POST snapshots": "snapshot",
+  "DELETE snapshots": "snapshot",
 };
+
+/** What a ticket has opened. */
+export interface Admitted {
+  readonly vmId: string;
+  readonly operation: Operation;
+  readonly method: string;
+  /** The rest of the path after the VM's id. */
+  readonly rest: readonly string[];
+  readonly body: string;
+}
 
 export interface VerifyingHostOptions {
   /** Where it keeps its key; the same folder is the same host. */
@@ -33,6 +47,8 @@ export interface VerifyingHostOptions {
   /** Absent: any free port. */
   readonly port?: number;
   readonly onFloor?: (floor: Floor) => void;
+  /** Does what was asked and says what to answer with; absent: everything succeeds at once. Null: the connection is broken off. */
+  readonly carryOut?: (asked: Admitted) => Promise<object | null>;
 }
 
 /**
@@ -55,7 +71,7 @@ export class VerifyingHost {
   }
 
   static async start(options: VerifyingHostOptions): Promise<VerifyingHost> {
-    const { folder, edgeUrl, feedUrl = edgeUrl, serviceKey, clock = Date.now, port = 0, onFloor } = options;
+    const { folder, edgeUrl, feedUrl = edgeUrl, serviceKey, clock = Date.now, port = 0, onFloor, carryOut = succeed } = options;
     mkdirSync(folder, { recursive: true });
     const secretFile = join(folder, "secret");
     writeFileSync(secretFile, serviceKey, { mode: 0o600 });
@@ -64,7 +80,11 @@ export class VerifyingHost {
     let host: VerifyingHost | null = null;
     const gate = new Gate(() => host?.membership.verifier ?? null);
     const server = createServer((request, response) => {
-      answer(gate, request, response, () => host?.noteAdmitted()).catch(() => response.destroy());
+      const act = (asked: Admitted) => {
+        host?.noteAdmitted();
+        return carryOut(asked);
+      };
+      answer(gate, request, response, act).catch(() => response.destroy());
     });
     server.listen(port, "127.0.0.1");
     await once(server, "listening");
@@ -116,22 +136,30 @@ function idOf(folder: string): string {
   return id;
 }
 
-async function answer(gate: Gate, request: IncomingMessage, response: ServerResponse, note: () => void): Promise<void> {
-  for await (const _chunk of request) {
-    // What is asked does not matter here.
-  }
-  const [, , vmId = "", action = ""] = new URL(request.url ?? "", "http://host").pathname.split("/");
-  const operation = OPERATIONS[`${request.method} ${action}`] ?? "read";
+async function answer(
+  gate: Gate,
+  request: IncomingMessage,
+  response: ServerResponse,
+  act: (asked: Admitted) => Promise<object | null>,
+): Promise<void> {
+  let body = "";
+  for await (const chunk of request) body += chunk;
+  const [, , vmId = "", ...rest] = new URL(request.url ?? "", "http://host").pathname.split("/");
+  const operation = OPERATIONS[`${request.method} ${rest[0] ?? ""}`] ?? "read";
   const admission = await gate.admit(
     request.headers.authorization,
     { vmId, operation },
     createLog(() => undefined),
   );
   if (!admission.ok) return fail(response, admission.failure);
-  note();
-  const state = operation === "delete" ? "missing" : "running";
-  const status = { state, at: Date.now() };
-  send(response, 200, operation === "exec" ? { stdout: "", stderr: "", statusCode: 0 } : status);
+  const done = await act({ vmId, operation, method: request.method ?? "", rest, body });
+  if (done === null) response.destroy();
+  else send(response, 200, done);
+}
+
+async function succeed({ operation }: Admitted): Promise<object> {
+  const status = { state: operation === "delete" ? "missing" : "running", at: Date.now() };
+  return operation === "exec" ? { stdout: "", stderr: "", statusCode: 0 } : status;
 }
 
 function fail(response: ServerResponse, failure: Failure): void {
