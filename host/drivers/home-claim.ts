@@ -1,7 +1,8 @@
 import { randomUUID } from "node:crypto";
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
+import { writeFileAtomically } from "../../service/atomic-file.ts";
 import { DriverError } from "../driver.ts";
 import { killService, removeEngineLeftovers } from "./leftovers.ts";
 import type { PodmanHome } from "./podman-home.ts";
@@ -32,7 +33,8 @@ export async function claimHome(home: PodmanHome): Promise<void> {
   if (claim !== null && claim.boot === boot && claim.life === life) await killService(home);
   else await removeEngineLeftovers(home, 0);
   await mkdir(home.runDir, { recursive: true, mode: 0o700 });
-  await writeFile(path, JSON.stringify({ boot, life, pid: process.pid, started: await startOf(process.pid) }));
+  // Half a claim would be nobody's, and the next agent would clear away machines that run.
+  writeFileAtomically(path, JSON.stringify({ boot, life, pid: process.pid, started: await startOf(process.pid) }));
 }
 
 async function lifeOf(home: PodmanHome): Promise<string> {
@@ -41,7 +43,7 @@ async function lifeOf(home: PodmanHome): Promise<string> {
   if (known !== "") return known;
   const life = randomUUID();
   await mkdir(home.diskDir, { recursive: true, mode: 0o700 });
-  await writeFile(path, life);
+  writeFileAtomically(path, life);
   return life;
 }
 

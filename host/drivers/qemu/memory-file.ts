@@ -17,13 +17,16 @@ const progress = z.object({ status: z.string().optional(), "error-desc": z.strin
 /** Whether memory whose file is shared, and so is there already, stays out of the stream; must be the same on both sides. */
 const ignoring = (state: boolean) => ({ capabilities: [{ capability: "x-ignore-shared", state }] });
 
+/** Where memory is until it is whole. */
+export const unfinished = (file: string) => `${file}.new`;
+
 /**
  * Writes a stopped machine's memory and devices to a file, which is whole and on the disk once it has its name. By a socket
  * rather than by a command of QEMU's, so that a QEMU never has to run anything.
  */
 export async function saveMemory(qmp: Qmp, runDir: string, file: string, timeoutMs: number, ignoreShared = false): Promise<void> {
   const path = join(runDir, "out");
-  const part = `${file}.new`;
+  const part = unfinished(file);
   await rm(path, { force: true });
   const server = createServer();
   server.listen(path);

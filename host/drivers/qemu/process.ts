@@ -24,19 +24,30 @@ export async function startQemu(args: readonly string[], runDir: string, timeout
   });
   child.unref();
   await log.close();
+  const socket = join(runDir, "qmp");
   const deadline = performance.now() + timeoutMs;
-  while (!existsSync(join(runDir, "qmp"))) {
+  for (;;) {
+    // Its name is there a moment before it takes connections.
+    const failed = existsSync(socket) ? await answersAt(socket, timeoutMs) : "it made no socket";
+    if (failed === null) return;
     if (ended !== null) {
       throw new DriverError("engine", `qemu-system-x86_64 ended (${ended}): ${await lastWords(runDir)}`);
     }
-    if (performance.now() > deadline) throw new DriverError("engine", `qemu-system-x86_64 did not start in ${timeoutMs} ms`);
+    if (performance.now() > deadline) {
+      const words = await lastWords(runDir);
+      throw new DriverError("engine", `qemu-system-x86_64 did not come up in ${timeoutMs} ms: ${failed}: ${words}`);
+    }
     await delay(POLL_MS);
   }
+}
+
+/** Null when a QEMU's main loop answers, which begins when everything is there; else why not. */
+async function answersAt(socket: string, timeoutMs: number): Promise<string | null> {
   try {
-    // Answered by its main loop, which begins when everything is there.
-    (await Qmp.open(join(runDir, "qmp"), timeoutMs)).close();
+    (await Qmp.open(socket, timeoutMs)).close();
+    return null;
   } catch (error) {
-    throw new DriverError("engine", `qemu-system-x86_64 did not come up: ${await lastWords(runDir)}`, { cause: error });
+    return error instanceof Error ? error.message : String(error);
   }
 }
 
@@ -46,17 +57,29 @@ export async function lastWords(runDir: string): Promise<string> {
 }
 
 /**
- * The process id of the QEMU whose pid file lies in `runDir`, or null when it does not run. A pid may have become somebody
- * else's, so its command line must name the folder.
+ * The process id of the QEMU whose pid file lies in `runDir`, or null when there is none, not even one that still ends. A pid may have
+ * become somebody else's, so its command line must name the folder.
  */
 export async function qemuPid(runDir: string): Promise<number | null> {
-  const file = join(runDir, "pid");
-  const pid = Number((await readFile(file, "utf8").catch(() => "")).trim());
-  if (!Number.isInteger(pid) || pid <= 0) return null;
-  const commandLine = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
-  if (commandLine !== "") return commandLine.split("\0").includes(file) ? pid : null;
+  const { pid, words } = await processOf(runDir);
+  if (words.length > 0) return words.includes(pidFile(runDir)) ? pid : null;
   // It has lost its memory but may still hold its disk, as long as one of its threads is not gone.
   return (await isEnding(pid)) ? pid : null;
+}
+
+/** Whether a QEMU runs there; one that was killed and is about to be gone does not. */
+export async function qemuRuns(runDir: string): Promise<boolean> {
+  return (await processOf(runDir)).words.includes(pidFile(runDir));
+}
+
+const pidFile = (runDir: string) => join(runDir, "pid");
+
+/** The process that the pid file names, 0 for none, and the words of its command line; none when it ends or has ended. */
+async function processOf(runDir: string): Promise<{ readonly pid: number; readonly words: readonly string[] }> {
+  const pid = Number((await readFile(pidFile(runDir), "utf8").catch(() => "")).trim());
+  if (!Number.isInteger(pid) || pid <= 0) return { pid: 0, words: [] };
+  const commandLine = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
+  return { pid, words: commandLine === "" ? [] : commandLine.split("\0") };
 }
 
 /** Whether a process without memory is a QEMU whose threads still end (proc_pid_stat(5): name, then state). */

@@ -9,8 +9,8 @@ import { type QemuMachine, qemuArguments } from "./command-line.ts";
 import type { GoldenMachine, QemuWay } from "./golden.ts";
 import { GuestLine } from "./guest-line.ts";
 import type { VmFile, VmPaths } from "./machine-store.ts";
-import { loadMemory, saveMemory } from "./memory-file.ts";
-import { killQemu, lastWords, qemuEnds, qemuPid, startQemu } from "./process.ts";
+import { loadMemory, saveMemory, unfinished } from "./memory-file.ts";
+import { killQemu, lastWords, qemuEnds, qemuRuns, startQemu } from "./process.ts";
 import { Qmp } from "./qmp.ts";
 import { timeAndSecret } from "./seed.ts";
 
@@ -44,8 +44,8 @@ export class RunningVm {
     this.line = new GuestLine(join(this.#runDir, "agent"));
   }
 
-  async runs(): Promise<boolean> {
-    return (await qemuPid(this.#runDir)) !== null;
+  runs(): Promise<boolean> {
+    return qemuRuns(this.#runDir);
   }
 
   /** From its disk. Answers when its guest is up if `wait`, else when it begins to boot. */
@@ -135,6 +135,8 @@ export class RunningVm {
 
   /** Takes over a QEMU that an earlier agent has left in whatever state. */
   async takeOver(): Promise<void> {
+    // As large as the machine, and never whole.
+    await rm(unfinished(this.#paths.memory), { force: true });
     if (!(await this.runs())) return;
     // Memory that was saved whole is the machine now: its process was about to end, or had not begun to run again.
     if (existsSync(this.#paths.memory)) {
