@@ -7,9 +7,11 @@ export const platformRandomBytes: RandomBytes = (length) => crypto.getRandomValu
 /** The current time in milliseconds since 1970-01-01 UTC; passed in so that tests move it. */
 export type Clock = () => number;
 
+const ENCODER = new TextEncoder();
+
 /** UTF-8 bytes of a string. */
 export function utf8(text: string): Uint8Array<ArrayBuffer> {
-  return new TextEncoder().encode(text) as Uint8Array<ArrayBuffer>;
+  return ENCODER.encode(text) as Uint8Array<ArrayBuffer>;
 }
 
 /** SHA-256 of a string's UTF-8 bytes, as 64 lower-case hexadecimal digits. */

@@ -1,4 +1,5 @@
 import { Hono } from "hono";
+import { RegExpRouter } from "hono/router/reg-exp-router";
 import { apiDescription, apiPage } from "./api-description.ts";
 import { DOCS_PAGE_POLICY } from "./dialects/docs-page.ts";
 import { mountEndpoints } from "./dialects/mount.ts";
@@ -11,6 +12,8 @@ import { openToBrowsers } from "./http/cors.ts";
 import { answerError, answerUnknown, refuseOtherMethods } from "./http/fallbacks.ts";
 import { limitHead } from "./http/head-limit.ts";
 import { publicRoutes } from "./http/public-routes.ts";
+import { routingPath } from "./http/routing-path.ts";
+import { urlParts } from "./http/url-parts.ts";
 import { operatorRoutes } from "./operator/routes.ts";
 import { serviceRoutes } from "./service-routes/index.ts";
 import { serveVmNames } from "./vm-names/serve.ts";
@@ -20,10 +23,13 @@ const DIALECT_PATHS = ["/v1/*", "/identity/v1/*", "/auth/v1/*", "/observability/
 
 /** The edge: every route it serves. Paths are matched as they were sent, so an encoded slash stays inside its segment. */
 export function createApp(): Hono<EdgeHono> {
-  const app = new Hono<EdgeHono>({ getPath: (request) => new URL(request.url).pathname });
+  const app = new Hono<EdgeHono>({
+    router: new RegExpRouter(),
+    getPath: (request) => routingPath(urlParts(request.url).pathname),
+  });
   app.use(begin);
   app.use(serveVmNames);
-  for (const path of DIALECT_PATHS) app.use(path, openToBrowsers());
+  for (const path of DIALECT_PATHS) app.use(path, openToBrowsers);
   app.use(limitHead);
   mountEndpoints(app, v1Endpoints, "v1");
   mountEndpoints(app, v5Endpoints, "v5");

@@ -2,6 +2,7 @@ import type { Context } from "hono";
 import type { Env } from "../durable-objects/env.ts";
 import type { Clock, RandomBytes } from "../protocol/bytes.ts";
 import type { ServerTiming } from "./http/server-timing.ts";
+import type { TimeLimits } from "./http/time-limits.ts";
 import type { RateLimiters } from "./limits/rate-limits.ts";
 import type { Settings, SettingVars } from "./settings.ts";
 
@@ -26,6 +27,8 @@ export interface Edge {
   readonly untold: Set<string>;
   /** What the steps of this request take. */
   readonly timing: ServerTiming;
+  /** How long its steps may take. */
+  readonly timeLimits: TimeLimits;
   /** Aborts when the caller leaves before its answer; says nothing of requests whose answer has begun. */
   readonly callerLeft: AbortSignal;
   /** Lets work go on after the answer. */

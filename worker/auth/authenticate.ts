@@ -1,4 +1,5 @@
-import { sha256Hex } from "../../protocol/bytes.ts";
+import { sha256 } from "@noble/hashes/sha2.js";
+import { toHex, utf8 } from "../../protocol/bytes.ts";
 import { failure, type Result, success } from "../../protocol/failures.ts";
 import { type Credential, type MacKeys, parseCredential } from "../../protocol/tokens.ts";
 import { Lru } from "../cache/lru.ts";
@@ -29,7 +30,8 @@ export async function authenticate(edge: Edge, headers: Headers): Promise<Result
 export async function authenticateText(edge: Edge, text: string): Promise<Result<Credential>> {
   const keys = await macKeysOf(edge.env);
   // Whole texts are told apart by their hash: no credential stays in memory, and how long a look-up takes says nothing.
-  const hash = await sha256Hex(text);
+  // By a function in this process: asking the runtime for one would cost four times as much, on every request.
+  const hash = toHex(sha256(utf8(text)));
   const known = parsedBy(keys).get(hash);
   if (known !== undefined) return success(known);
   const read = await parseCredential(text, keys);

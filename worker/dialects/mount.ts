@@ -15,7 +15,9 @@ import { type Dialect, failureAnswer, jsonAnswer } from "../http/answers.ts";
 import { requestLimits } from "../http/body.ts";
 import { check, readJson } from "../http/input.ts";
 import { readQuery } from "../http/query.ts";
+import { routingPath } from "../http/routing-path.ts";
 import { upgradeTo } from "../http/upgrade.ts";
+import { urlParts } from "../http/url-parts.ts";
 import { limitFailures, limitPrincipal } from "../limits/rate-limits.ts";
 import { type Authority, authorise, authoriseForward } from "../services/authorise.ts";
 import { Pending } from "../services/background.ts";
@@ -36,7 +38,7 @@ export function mountEndpoints(app: Hono<EdgeHono>, endpoints: readonly Endpoint
   for (const endpoint of endpoints) {
     const deed = deedOf(endpoint);
     app.on(endpoint.method.toUpperCase(), toHonoPath(endpoint.path), async (c) => {
-      const { edge } = c.var;
+      const edge = c.get("edge");
       const attempt = newAttempt();
       const answer = await recordAttempt(edge, deed, attempt, await attemptOf(c, endpoint, dialect, attempt));
       if (!answer.ok) return failureAnswer(answer.failure, dialect, edge.settings);
@@ -49,14 +51,14 @@ export function mountEndpoints(app: Hono<EdgeHono>, endpoints: readonly Endpoint
 
 /** Serves a request, counts it if it was a stranger's, and notes for the audit trail what it made. */
 async function attemptOf(c: EdgeContext, endpoint: Endpoint, dialect: Dialect, attempt: Attempt): Promise<Result<unknown>> {
-  const { edge } = c.var;
+  const edge = c.get("edge");
   const answer = await limitFailures(edge, edge.clientAddress, await run(c, endpoint, dialect, attempt));
   if (answer.ok) noteMade(attempt, endpoint, answer.value);
   return answer;
 }
 
 async function run(c: EdgeContext, endpoint: Endpoint, dialect: Dialect, attempt: Attempt): Promise<Result<unknown>> {
-  const { edge } = c.var;
+  const edge = c.get("edge");
   const { admission } = endpoint;
   const ticket = admission.access === "vm-socket" ? shownTicket(c.req.raw) : null;
   if (admission.access === "vm-socket" && ticket !== null) return runByTicket(c, endpoint, admission.operation, ticket);
@@ -84,7 +86,7 @@ async function run(c: EdgeContext, endpoint: Endpoint, dialect: Dialect, attempt
 
 /** The same for a WebSocket whose client shows a ticket: that is its whole authority. */
 async function runByTicket(c: EdgeContext, endpoint: Endpoint, operation: Operation, ticket: string): Promise<Result<unknown>> {
-  const { edge } = c.var;
+  const edge = c.get("edge");
   const path = readPath(endpoint.path, c.req.url);
   const input = await readInput(c, endpoint, path);
   const linuxUser =
@@ -101,7 +103,7 @@ async function serve(
   caller: unknown,
   input: Input<string, unknown, unknown>,
 ): Promise<Result<unknown>> {
-  const handle = () => endpoint.handle(c.var.edge, caller, input);
+  const handle = () => endpoint.handle(c.get("edge"), caller, input);
   return endpoint.admission.access === "vm-socket" ? upgradeTo(c.req.raw, handle) : handle();
 }
 
@@ -166,14 +168,14 @@ function withoutTicket({ ticket: _, ...rest }: Readonly<Record<string, string>>)
 
 async function readJsonBody(c: EdgeContext, endpoint: Endpoint): Promise<Result<unknown>> {
   if (endpoint.body === undefined) return success(undefined);
-  const { settings } = c.var.edge;
-  const body = await readJson(c.req.raw, requestLimits(settings, endpoint.maxBodyBytes?.(settings)), endpoint.body);
+  const edge = c.get("edge");
+  const body = await readJson(c.req.raw, requestLimits(edge, endpoint.maxBodyBytes?.(edge.settings)), endpoint.body);
   if (body.ok || body.failure.kind !== "bad-request" || endpoint.invalidBody === undefined) return body;
   return { ok: false, failure: { ...body.failure, kind: endpoint.invalidBody } };
 }
 
 function toHonoPath(path: string): string {
-  return path.replaceAll(/\{(\w+)\}/g, ":$1");
+  return routingPath(path.replaceAll(/\{(\w+)\}/g, ":$1"));
 }
 
 /**
@@ -181,7 +183,7 @@ function toHonoPath(path: string): string {
  * whose slashes arrive as `%2F`.
  */
 function readPath(pattern: string, url: string): PathSegments {
-  const segments = new URL(url).pathname.split("/");
+  const segments = urlParts(url).pathname.split("/");
   const values: Record<string, string> = {};
   let isText = true;
   for (const [index, part] of pattern.split("/").entries()) {

@@ -8,27 +8,23 @@ import { locate } from "../services/authorise.ts";
  * edge knows of a place may be older than that. The call itself is left to its own time limit.
  */
 export async function unlessDown(edge: Edge, verdict: Verdict, answer: Promise<Result<Response>>): Promise<Result<Response>> {
-  const watch = new AbortController();
-  try {
-    return await Promise.race([answer, whenDown(edge, verdict, watch.signal)]);
-  } finally {
-    watch.abort();
-  }
-}
-
-/** Settles only when the host is down. Nobody waits for it once `stop` has aborted. */
-async function whenDown(edge: Edge, verdict: Verdict, stop: AbortSignal): Promise<Result<Response>> {
-  for (;;) {
-    await pause(edge.settings.HOST_DOWN_CHECK_MS, stop);
-    const place = await locate(edge, verdict);
-    if (!place.ok && place.failure.kind === "host-down") return place;
-  }
-}
-
-/** Never settles after `stop` has aborted. */
-function pause(ms: number, stop: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, ms);
-    stop.addEventListener("abort", () => clearTimeout(timer), { once: true });
+  let isOver = false;
+  let stopLooking: () => void = () => undefined;
+  const down = new Promise<Result<Response>>((resolve, reject) => {
+    const look = async () => {
+      const place = await locate(edge, verdict);
+      if (!place.ok && place.failure.kind === "host-down") resolve(place);
+      else if (!isOver) lookLater();
+    };
+    const lookLater = () => {
+      stopLooking = edge.timeLimits.begin(edge.settings.HOST_DOWN_CHECK_MS, () => look().catch(reject));
+    };
+    lookLater();
   });
+  try {
+    return await Promise.race([answer, down]);
+  } finally {
+    isOver = true;
+    stopLooking();
+  }
 }

@@ -33,14 +33,14 @@ export const HOST_UNAVAILABLE = failure(
  * answering is `host-unavailable`; what the host refuses arrives as its own failure.
  */
 export async function fetchHost(edge: Edge, hostUrl: string, ticket: string, call: HostCall): Promise<Result<Response>> {
-  const headers = new Headers({ authorization: `Bearer ${ticket}`, [TRACE_HEADER]: edge.traceId });
-  if (call.body !== undefined) headers.set("content-type", call.body.type);
-  if (call.range !== undefined) headers.set("range", call.range);
-  if (call.upgrade === true) headers.set("upgrade", "websocket");
+  const headers: Record<string, string> = { authorization: `Bearer ${ticket}`, [TRACE_HEADER]: edge.traceId };
+  if (call.body !== undefined) headers["content-type"] = call.body.type;
+  if (call.range !== undefined) headers.range = call.range;
+  if (call.upgrade === true) headers.upgrade = "websocket";
   const patience = new AbortController();
   const content = call.body?.content ?? null;
   const { HOST_TIMEOUT_MS, UPLOAD_TIMEOUT_MS } = edge.settings;
-  const timer = setTimeout(() => patience.abort(), isStreamed(content) ? UPLOAD_TIMEOUT_MS : HOST_TIMEOUT_MS);
+  const inTime = edge.timeLimits.begin(isStreamed(content) ? UPLOAD_TIMEOUT_MS : HOST_TIMEOUT_MS, () => patience.abort());
   try {
     const response = await fetch(`${hostUrl.replace(/\/+$/, "")}${call.path}`, {
       method: call.method,
@@ -58,7 +58,7 @@ export async function fetchHost(edge: Edge, hostUrl: string, ticket: string, cal
     logEvent("host-unavailable", { traceId: edge.traceId, hostUrl, reason: error instanceof Error ? error.name : "unknown" });
     return HOST_UNAVAILABLE;
   } finally {
-    clearTimeout(timer);
+    inTime();
   }
 }
 
@@ -78,7 +78,7 @@ export async function readFailure(edge: Edge, response: Response): Promise<Failu
 /** Reads a host's answer whole, as JSON, up to the limit of the settings. */
 export async function readHostJson(edge: Edge, response: Response): Promise<Result<unknown>> {
   const { MAX_HOST_ANSWER_BYTES: maxBytes, HOST_TIMEOUT_MS: limitMs } = edge.settings;
-  const bytes = await readBody(response, { maxBytes, idleMs: limitMs, totalMs: limitMs });
+  const bytes = await readBody(response, { maxBytes, idleMs: limitMs, totalMs: limitMs, timeLimits: edge.timeLimits });
   if (!bytes.ok) return bytes.failure.kind === "payload-too-large" ? bytes : HOST_UNAVAILABLE;
   return parseJson(bytes.value);
 }

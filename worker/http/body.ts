@@ -1,6 +1,7 @@
 import { failure, type Result, success } from "../../protocol/failures.ts";
-import type { Settings } from "../settings.ts";
+import type { Edge } from "../edge.ts";
 import { BodyTimedOut, chunksWithin } from "./idle-limit.ts";
+import type { TimeLimits } from "./time-limits.ts";
 
 /** How much of a body is read, and how long it may take. */
 export interface BodyLimits {
@@ -9,11 +10,12 @@ export interface BodyLimits {
   readonly idleMs: number;
   /** Longest time for all of it, in milliseconds; also kept by one who sends a byte now and then. */
   readonly totalMs: number;
+  readonly timeLimits: TimeLimits;
 }
 
 /** The limits of a request's body; without `maxBytes` those of JSON. */
-export function requestLimits(settings: Settings, maxBytes = settings.MAX_JSON_BYTES): BodyLimits {
-  return { maxBytes, idleMs: settings.BODY_IDLE_TIMEOUT_MS, totalMs: settings.JSON_BODY_TIMEOUT_MS };
+export function requestLimits({ settings, timeLimits }: Edge, maxBytes = settings.MAX_JSON_BYTES): BodyLimits {
+  return { maxBytes, idleMs: settings.BODY_IDLE_TIMEOUT_MS, totalMs: settings.JSON_BODY_TIMEOUT_MS, timeLimits };
 }
 
 /**
@@ -23,12 +25,13 @@ export function requestLimits(settings: Settings, maxBytes = settings.MAX_JSON_B
  */
 export async function readBody(message: Request | Response, limits: BodyLimits): Promise<Result<Uint8Array<ArrayBuffer>>> {
   const { maxBytes, idleMs, totalMs } = limits;
-  const tooLarge = failure("payload-too-large", `The body is larger than ${maxBytes} bytes.`, { maxBytes });
-  if (Number(message.headers.get("content-length") ?? 0) > maxBytes) return tooLarge;
+  const tooLarge = () => failure("payload-too-large", `The body is larger than ${maxBytes} bytes.`, { maxBytes });
+  const declared = message.headers.get("content-length");
+  if (Number(declared ?? 0) > maxBytes) return tooLarge();
   if (message.body === null) return success(new Uint8Array(0));
-  if (isSmall(message)) {
-    const small = await readSmall(message, idleMs);
-    return small.ok && small.value.byteLength > maxBytes ? tooLarge : small;
+  if (declared !== null && Number(declared) <= SMALL_BYTES) {
+    const small = await readSmall(message, limits);
+    return small.ok && small.value.byteLength > maxBytes ? tooLarge() : small;
   }
   const deadline = Date.now() + totalMs;
   const chunks: Uint8Array[] = [];
@@ -36,7 +39,7 @@ export async function readBody(message: Request | Response, limits: BodyLimits):
   try {
     for await (const chunk of chunksWithin(message.body, idleMs)) {
       length += chunk.byteLength;
-      if (length > maxBytes) return tooLarge;
+      if (length > maxBytes) return tooLarge();
       if (Date.now() > deadline) throw new BodyTimedOut();
       chunks.push(chunk);
     }
@@ -52,31 +55,24 @@ const BROKEN = failure("bad-request", "The body broke off, or is not framed as t
 /** A declared length below which a body comes in a packet or two, so that whatever keeps it longer than a pause may last is one. */
 const SMALL_BYTES = 4_096;
 
-function isSmall({ headers }: Request | Response): boolean {
-  const declared = headers.get("content-length");
-  return declared !== null && Number(declared) <= SMALL_BYTES;
+/** Reads a small body at once: piece by piece takes the processor far longer than all the rest of a request. */
+async function readSmall(
+  message: Request | Response,
+  { idleMs, timeLimits }: BodyLimits,
+): Promise<Result<Uint8Array<ArrayBuffer>>> {
+  const read = message.arrayBuffer().catch(() => BROKEN);
+  const bytes = await timeLimits.within(idleMs, read);
+  if (bytes === null) return LATE;
+  return bytes instanceof ArrayBuffer ? success(new Uint8Array(bytes)) : bytes;
 }
 
-/** Reads a small body at once: piece by piece takes the processor far longer than all the rest of a request. */
-async function readSmall(message: Request | Response, idleMs: number): Promise<Result<Uint8Array<ArrayBuffer>>> {
-  let timer: ReturnType<typeof setTimeout> | null = null;
-  const pause = new Promise<null>((resolve) => {
-    timer = setTimeout(() => resolve(null), idleMs);
-  });
-  try {
-    const bytes = await Promise.race([message.arrayBuffer().catch(() => BROKEN), pause]);
-    if (bytes === null) return LATE;
-    return bytes instanceof ArrayBuffer ? success(new Uint8Array(bytes)) : bytes;
-  } finally {
-    clearTimeout(timer);
-  }
-}
+const DECODER = new TextDecoder("utf-8", { fatal: true, ignoreBOM: false });
 
 /** Parses a body as JSON; an empty one is `undefined`, since clients send POSTs without a body. */
 export function parseJson(bytes: Uint8Array): Result<unknown> {
   if (bytes.byteLength === 0) return success(undefined);
   try {
-    return success(JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: false }).decode(bytes)));
+    return success(JSON.parse(DECODER.decode(bytes)));
   } catch {
     return failure("bad-request", "The body is not valid JSON.");
   }

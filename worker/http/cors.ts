@@ -26,17 +26,28 @@ const REQUEST_HEADERS = [
   IDEMPOTENCY_KEY_HEADER,
 ];
 
+const EXPOSED_HEADERS = [BACKGROUND_ID_HEADER, TRACE_HEADER, UNTOLD_REGIONS_HEADER, "retry-after"];
+const EXPOSED = EXPOSED_HEADERS.join(",");
+
 /**
  * Lets web pages of any origin call with a credential of their own. Cookies are never used, so there is nothing that a
  * foreign page could borrow.
  */
-export function openToBrowsers(): MiddlewareHandler<EdgeHono> {
-  return (c, next) =>
-    cors({
-      origin: "*",
-      allowMethods: ["GET", "POST", "PUT", "PATCH", "DELETE"],
-      allowHeaders: REQUEST_HEADERS,
-      exposeHeaders: [BACKGROUND_ID_HEADER, TRACE_HEADER, UNTOLD_REGIONS_HEADER, "retry-after"],
-      maxAge: c.var.edge.settings.CORS_MAX_AGE_S,
-    })(c, next);
-}
+export const openToBrowsers: MiddlewareHandler<EdgeHono> = async (c, next) => {
+  if (c.req.method === "OPTIONS") return answerPreflight(c, next);
+  await next();
+  // The answer to an upgrade carries a socket and cannot be changed.
+  if (c.res.status === 101) return;
+  // Hono's own would make an answer before there is one, and then copy what comes: as dear as all of authorising.
+  c.res.headers.set("access-control-allow-origin", "*");
+  c.res.headers.set("access-control-expose-headers", EXPOSED);
+};
+
+const answerPreflight: MiddlewareHandler<EdgeHono> = (c, next) =>
+  cors({
+    origin: "*",
+    allowMethods: ["GET", "POST", "PUT", "PATCH", "DELETE"],
+    allowHeaders: REQUEST_HEADERS,
+    exposeHeaders: EXPOSED_HEADERS,
+    maxAge: c.get("edge").settings.CORS_MAX_AGE_S,
+  })(c, next);

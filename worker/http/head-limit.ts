@@ -9,7 +9,7 @@ export const limitHead: MiddlewareHandler<EdgeHono> = async (c, next) => refuseH
 
 /** The refusal of such a request; null when it may go on. */
 export function refuseHead(c: EdgeContext): Response | null {
-  const { settings } = c.var.edge;
+  const { settings } = c.get("edge");
   const maxBytes = settings.MAX_REQUEST_HEAD_BYTES;
   let length = c.req.url.length;
   for (const [name, value] of c.req.raw.headers) length += name.length + value.length;

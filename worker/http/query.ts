@@ -1,10 +1,13 @@
+import { urlParts } from "./url-parts.ts";
+
 /**
  * The values of a query by name, the first of a name that is repeated, with `+` for a space as `URLSearchParams` writes it.
  * Null when one is not percent-encoded UTF-8: guessing would let another path arrive than was sent.
  */
 export function readQuery(url: string): Readonly<Record<string, string>> | null {
+  const { search } = urlParts(url);
+  if (search === "") return {};
   const values = new Map<string, string>();
-  const { search } = new URL(url);
   for (const part of search.slice(1).split("&")) {
     if (part === "") continue;
     const [name = "", ...rest] = part.split("=");

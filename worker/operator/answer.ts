@@ -25,7 +25,7 @@ export async function withName<T>(
   c: EdgeContext,
   use: (name: string | null) => Promise<Result<T>>,
 ): Promise<Result<T>> {
-  const body = await readJson(c.req.raw, requestLimits(edge.settings), keyBody);
+  const body = await readJson(c.req.raw, requestLimits(edge), keyBody);
   return body.ok ? use(body.value.name ?? null) : body;
 }
 

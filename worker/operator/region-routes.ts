@@ -46,7 +46,7 @@ export function mountRegionRoutes(routes: Hono<EdgeHono>): void {
   );
   routes.post("/regions/:region/join-tokens", (c) =>
     answer(c, async (edge) => {
-      const body = await readJson(c.req.raw, requestLimits(edge.settings), joinTokenBody);
+      const body = await readJson(c.req.raw, requestLimits(edge), joinTokenBody);
       if (!body.ok) return body;
       const { kind, lifeSeconds } = body.value;
       const { JOIN_TOKEN_LIFE_S: usual, JOIN_TOKEN_MAX_LIFE_S: most } = edge.settings;
@@ -84,7 +84,7 @@ export function mountRegionRoutes(routes: Hono<EdgeHono>): void {
   );
   routes.patch("/regions/:region/hosts/:hostId", (c) =>
     answer(c, async (edge) => {
-      const body = await readJson(c.req.raw, requestLimits(edge.settings), hostBody);
+      const body = await readJson(c.req.raw, requestLimits(edge), hostBody);
       if (!body.ok) return body;
       return done(drainHost(edge, c.req.param("region"), c.req.param("hostId"), body.value.draining));
     }),

@@ -41,7 +41,7 @@ export function operatorRoutes(): Hono<EdgeHono> {
   const routes = new Hono<EdgeHono>();
   routes.post("/accounts", (c) =>
     answer(c, async (edge) => {
-      const body = await readJson(c.req.raw, requestLimits(edge.settings), accountBody);
+      const body = await readJson(c.req.raw, requestLimits(edge), accountBody);
       if (!body.ok) return body;
       const made = await createAccount(edge, body.value.name);
       return made.ok ? recordOperator(edge, "POST /operator/v1/accounts", made.value.accountId, made) : made;
@@ -70,7 +70,7 @@ export function operatorRoutes(): Hono<EdgeHono> {
   routes.post("/accounts/:accountId/vms", (c) =>
     answer(c, async (edge) => {
       const accountId = c.req.param("accountId");
-      const body = await readJson(c.req.raw, requestLimits(edge.settings), registrationBody);
+      const body = await readJson(c.req.raw, requestLimits(edge), registrationBody);
       const registered = body.ok ? await registerVm(edge, accountId, body.value) : body;
       return recordOperator(edge, `POST ${VMS}`, accountId, registered);
     }),
@@ -103,7 +103,7 @@ async function standing(
 }
 
 async function transfer(edge: Edge, c: EdgeContext): Promise<Result<VmRecord>> {
-  const body = await readJson(c.req.raw, requestLimits(edge.settings), transferBody);
+  const body = await readJson(c.req.raw, requestLimits(edge), transferBody);
   if (!body.ok) return body;
   const { accountId } = body.value;
   const moved = await transferVm(edge, c.req.param("vmId") ?? "", accountId);

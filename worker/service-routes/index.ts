@@ -60,7 +60,7 @@ async function answer<T>(
 }
 
 async function enrol(edge: Edge, region: string, secretHash: string, request: Request): Promise<Result<EnrolmentAnswer>> {
-  const wish = await readJson(request, requestLimits(edge.settings), enrolmentRequest);
+  const wish = await readJson(request, requestLimits(edge), enrolmentRequest);
   if (!wish.ok) return wish;
   const enrolled = await tell(() => regionObject(edge.env, region).enrol(secretHash, wish.value));
   const isRefused = !enrolled.ok && enrolled.failure.kind === "credential-invalid";
@@ -70,7 +70,7 @@ async function enrol(edge: Edge, region: string, secretHash: string, request: Re
 }
 
 async function issueSshTicket(edge: Edge, service: ServicePrincipal, request: Request): Promise<Result<SshTicketAnswer>> {
-  const login = await readJson(request, requestLimits(edge.settings), sshTicketRequest);
+  const login = await readJson(request, requestLimits(edge), sshTicketRequest);
   if (!login.ok) return login;
   const { clientAddress, forwarderId } = login.value;
   const attempt = newAttempt();
@@ -104,7 +104,7 @@ async function decideLogin(
 }
 
 async function recheckSession(edge: Edge, asker: ServicePrincipal, request: Request): Promise<Result<SessionCheckAnswer>> {
-  const session = await readJson(request, requestLimits(edge.settings), sessionCheckRequest);
+  const session = await readJson(request, requestLimits(edge), sessionCheckRequest);
   return session.ok ? checkSession(edge, asker, session.value) : session;
 }
 

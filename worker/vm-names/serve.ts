@@ -6,6 +6,7 @@ import type { Edge, EdgeHono } from "../edge.ts";
 import { forwardBy } from "../hosts/forward.ts";
 import { failureAnswer } from "../http/answers.ts";
 import { refuseHead } from "../http/head-limit.ts";
+import { urlParts } from "../http/url-parts.ts";
 import { limitFailures } from "../limits/rate-limits.ts";
 import { VM_NOT_FOUND } from "../masks.ts";
 import { accessCookie } from "./cookie.ts";
@@ -20,11 +21,11 @@ const METHOD_REFUSED = failure("method-not-allowed", "A VM's name takes every me
  * API. A visitor is authorised before anything is woken.
  */
 export const serveVmNames: MiddlewareHandler<EdgeHono> = async (c, next) => {
-  const { edge } = c.var;
+  const edge = c.get("edge");
   const request = c.req.raw;
-  const url = new URL(request.url);
-  const name = parseVmName(url.hostname.toLowerCase(), edge.env.VM_DOMAIN?.toLowerCase() ?? "");
+  const name = parseVmName(urlParts(request.url).hostname.toLowerCase(), edge.env.VM_DOMAIN?.toLowerCase() ?? "");
   if (name === null) return next();
+  const url = new URL(request.url);
   const refused = refuseHead(c);
   if (refused !== null) return refused;
   if (name.kind === "nobody") return failureAnswer(VM_NOT_FOUND.failure, "v5", edge.settings);
