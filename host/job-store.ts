@@ -54,8 +54,13 @@ export class JobStore {
   async finish(record: JobRecord, result: Result<ExecAnswer>, now: number): Promise<JobRecord> {
     const content = Buffer.from(JSON.stringify(result.ok ? result.value : result.failure));
     const temporary = this.#path(record.id, "result.new");
-    await writeFile(temporary, content, { mode: 0o600 });
-    await rename(temporary, this.#path(record.id, "result"));
+    try {
+      await writeFile(temporary, content, { mode: 0o600 });
+      await rename(temporary, this.#path(record.id, "result"));
+    } catch (error) {
+      rmSync(temporary, { force: true });
+      throw error;
+    }
     const ended = { ...record, endedAt: now, bytes: content.byteLength };
     this.save(ended);
     return ended;

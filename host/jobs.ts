@@ -86,8 +86,13 @@ export class Jobs {
     if (result !== null) return success({ kind: "ended", result });
     // It ended just now, so nothing is left to come back for.
     if (!this.#running.has(id)) return success({ kind: "ended", result: await job.result });
-    this.#store.save({ id, ...owner, endedAt: null, bytes: 0 });
     job.isAwaited = true;
+    try {
+      this.#store.save({ id, ...owner, endedAt: null, bytes: 0 });
+    } catch (error) {
+      // The command runs all the same: only if this process dies will nobody know of it.
+      this.#log.error("a job was not noted", { job: id, error: describe(error) });
+    }
     return success(RUNNING);
   }
 
@@ -110,7 +115,7 @@ export class Jobs {
 
   #begin(id: string, owner: JobOwner, work: () => Promise<Result<ExecAnswer>>): RunningJob {
     const result = work().catch((error: unknown) => {
-      this.#log.error("a job failed", { job: id, error: error instanceof Error ? error.message : String(error) });
+      this.#log.error("a job failed", { job: id, error: describe(error) });
       return failure("internal", "The host failed. The trace id names the failure in its log.");
     });
     const job: RunningJob = { id, ...owner, result, isAwaited: false };
@@ -122,18 +127,18 @@ export class Jobs {
 
   async #ended(job: RunningJob, result: Result<ExecAnswer>): Promise<void> {
     const { id, vmId, linuxUser, subject } = job;
-    try {
-      if (job.isAwaited) await this.#keep({ id, vmId, linuxUser, subject, endedAt: null, bytes: 0 }, result);
-    } catch (error) {
-      this.#log.error("a job's result was not written", { job: id, error: error instanceof Error ? error.message : String(error) });
-      this.#kept.set(id, { id, vmId, linuxUser, subject, endedAt: this.#clock(), bytes: 0 });
-    } finally {
-      this.#running.delete(id);
-    }
+    if (job.isAwaited) await this.#keep({ id, vmId, linuxUser, subject, endedAt: null, bytes: 0 }, result);
+    this.#running.delete(id);
   }
 
+  /** Never rejects: a result that finds no room is remembered as such. */
   async #keep(record: JobRecord, result: Result<ExecAnswer>): Promise<void> {
-    this.#kept.set(record.id, await this.#store.finish(record, result, this.#clock()));
+    try {
+      this.#kept.set(record.id, await this.#store.finish(record, result, this.#clock()));
+    } catch (error) {
+      this.#log.error("a job's result was not written", { job: record.id, error: describe(error) });
+      this.#kept.set(record.id, { ...record, endedAt: this.#clock() });
+    }
     this.#forgetOld();
   }
 
@@ -161,6 +166,10 @@ export class Jobs {
   #countIn(vmId: string): number {
     return [...this.#running.values()].filter((job) => job.vmId === vmId).length;
   }
+}
+
+function describe(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 function isOwned(job: JobOwner, { vmId, linuxUser, subject }: JobOwner): boolean {

@@ -32,3 +32,21 @@ test("an open SSH session lives through sleep, by call or by idleness: keepalive
   terminal.type("exit 5");
   expect(await terminal.exitCode()).toBe(5);
 });
+
+test("a session whose VM sleeps is cut by a revocation, which wakes nothing, and by a stop, with the reason", async () => {
+  const { owner, ssh } = setting();
+  const { vm, vmId } = await testVm(owner);
+  const [revoked, other] = [await testIdentity(owner, [{ vmId }]), await testIdentity(owner, [{ vmId }])];
+  const [cut, stopped] = [revoked, other].map(({ token }) => {
+    const session = ssh.sshInBackground(`${vmId}:${token}`, "echo live; exec cat");
+    onTestFinished(() => session.kill());
+    return session;
+  });
+  for (const session of [cut, stopped]) await until("it is live", 30_000, () => (session?.output === "live\n" ? true : undefined));
+  await vm.suspend();
+  await revoked.identity.tokens.revoke({ tokenId: revoked.tokenId });
+  expect(await cut?.finished).toMatchObject({ code: 255, stderr: expect.stringContaining("Your access to this VM was revoked.") });
+  expect(await vm.getInfo()).toMatchObject({ state: "suspended" });
+  await vm.stop();
+  expect(await stopped?.finished).toMatchObject({ code: 255, stderr: expect.stringContaining("The VM was stopped.") });
+});

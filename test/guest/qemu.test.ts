@@ -1,13 +1,17 @@
 import { spawn } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, realpathSync, statSync, writeFileSync } from "node:fs";
+import { connect, createServer } from "node:net";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { beforeAll, describe, expect, it } from "vitest";
+import { beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import type { Driver } from "../../host/driver.ts";
 import { removeLeftovers } from "../../host/drivers/leftovers.ts";
 import { createQemuDriver } from "../../host/drivers/qemu/qemu.ts";
 import { Qmp } from "../../host/drivers/qemu/qmp.ts";
+import { MachineLife } from "../../host/machine-life.ts";
 import { agentTag } from "../../host/network/addressing.ts";
+import { TunnelSplice } from "../../host/tunnel-splice.ts";
+import { type Result, success } from "../../protocol/failures.ts";
 import { processLog } from "../../service/log.ts";
 import { CACHE_DIR, eventually, openWorld, type TestMachine, type World } from "./guest-world.ts";
 import { NO_TRACES, tracesOf } from "./traces.ts";
@@ -29,6 +33,22 @@ function qemuOf(vmId: string): number | null {
 const runDirOf = (stateDir: string) => `/run/postern/${agentTag(realpathSync(stateDir))}`;
 const makeDriver = (stateDir: string): Driver => createQemuDriver({ stateDir, cacheDir: CACHE_DIR, log: processLog("test") });
 
+/** A tunnel of the agent's into a guest, at a port of its own. */
+async function tunnelTo(address: string, life: MachineLife, wake: () => Promise<Result<unknown>>) {
+  const limits = { keepaliveMs: 30_000, heldBytes: 65_536, settleMs: 1_000 };
+  const none = () => undefined;
+  const server = createServer({ allowHalfOpen: true }, (client) => {
+    const guest = connect({ host: address, port: 22, allowHalfOpen: true }, () => {
+      new TunnelSplice(client, guest, { life, wake, ...limits, onCut: none, onClientGone: none, onClosed: none });
+    });
+  });
+  onTestFinished(() => void server.close());
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const bound = server.address();
+  if (bound === null || typeof bound === "string") throw new Error("no port");
+  return { address: "127.0.0.1", port: bound.port };
+}
+
 // In the order written: each test takes the one machine on from where the last left it, since every start takes seconds.
 describe("a virtual machine", () => {
   let world: World;
@@ -43,9 +63,17 @@ describe("a virtual machine", () => {
   });
 
   /** A command that goes on over SSH: what it says line by line, and what it is told. */
-  const session = (command: string) => {
+  const session = (command: string, by: { address: string; port: number } = { address: vm.address, port: 22 }) => {
     const options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "BatchMode=yes"];
-    const args = ["-i", world.key.privatePath, ...options.flatMap((option) => ["-o", option]), `root@${vm.address}`, command];
+    const args = [
+      "-i",
+      world.key.privatePath,
+      ...options.flatMap((option) => ["-o", option]),
+      "-p",
+      String(by.port),
+      `root@${by.address}`,
+      command,
+    ];
     const child = spawn("ssh", args, { stdio: ["pipe", "pipe", "inherit"] });
     const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
     return {
@@ -86,13 +114,21 @@ describe("a virtual machine", () => {
   });
 
   it("sleeps to disk without a process and wakes with every process, its clock right and open SSH sessions open", async () => {
-    const talk = session('while read -r line; do echo "heard $line"; done');
+    const life = new MachineLife();
+    const wake = async () => {
+      expect(await world.driver.start(vm.vmId)).toMatchObject({ state: "running", address: vm.address });
+      life.wakeUp();
+      return success(null);
+    };
+    const tunnel = await tunnelTo(vm.address, life, wake);
+    const talk = session('while read -r line; do echo "heard $line"; done', tunnel);
     talk.say("one");
     expect(await talk.next()).toBe("heard one");
+    await life.fallAsleep();
     expect(await world.driver.pause(vm.vmId)).toMatchObject({ state: "paused" });
     expect(qemuOf(vm.vmId)).toBeNull();
     expect(statSync(join(world.stateDir, "machines", vm.vmId, "memory")).size).toBeLessThan(400 * 1024 ** 2);
-    expect(await world.driver.start(vm.vmId)).toMatchObject({ state: "running", address: vm.address });
+    // What is typed is held, and wakes it.
     talk.say("two");
     expect(await talk.next()).toBe("heard two");
     talk.end();

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { DriverError } from "../../host/driver.ts";
 import { writeFileAtomically } from "../../service/atomic-file.ts";
+import { SUBJECT } from "./support/test-edge.ts";
 import { json, startTestHost, type TestHost } from "./support/test-host.ts";
 
 /** A disk of 256 KiB as the state folder's parent, which is really full. */
@@ -104,6 +105,19 @@ describe("a host whose disk is full", () => {
     host.driver.failing.delete("start");
     expect((await host.request("POST", `/vms/${vm}/start`, { vm, op: "start" })).status).toBe(200);
   });
+});
+
+test("an agent that starts on a full disk takes up its VMs, and says of a command whose result it cannot note that it is over", async () => {
+  const id = `ri-${"j".repeat(20)}`;
+  const owner = { vmId: vm, linuxUser: "root", subject: SUBJECT };
+  await host.restart(() => {
+    writeFileAtomically(join(stateDir, "jobs", `${id}.json`), JSON.stringify({ id, ...owner, endedAt: null, bytes: 0 }));
+    fill();
+  });
+  expect(await (await host.exec(vm, "root", { command: "echo on" })).json()).toMatchObject({ stdout: "on\n" });
+  const look = await host.request("GET", `/vms/${vm}/jobs/${id}`, { vm, user: "root", op: "exec" });
+  expect(await look.json()).toMatchObject({ kind: "host-disk-full" });
+  makeRoom();
 });
 
 test("a file that does not fit onto a disk leaves what was there, and no part of itself", () => {
