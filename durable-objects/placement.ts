@@ -23,6 +23,7 @@ export interface HostLoad {
   readonly memory: number | null;
   /** What is left, VMs that were placed since the host told it taken off. */
   readonly freeMemory: number | null;
+  /** Beyond what the host keeps for itself. */
   readonly freeDisk: number | null;
   /** Memory of a VM that asks for none. */
   readonly vmMemory: number | null;
@@ -78,7 +79,7 @@ export function beyondEveryHost(hosts: readonly HostLoad[], { cpu, memory }: Mac
 function hasRoom(host: HostLoad, { driver, resources, avoid }: Candidate): boolean {
   if (!host.isConnected || host.isDraining || host.driver === MAKES_NO_MACHINES || avoid.has(host.id)) return false;
   if (driver !== null && host.driver !== driver) return false;
-  if (host.vmCount >= host.capacity) return false;
+  if (host.vmCount >= host.capacity || host.freeDisk === 0) return false;
   const fits = (wanted: number | null | undefined, there: number | null) => (wanted ?? 0) <= (there ?? Number.POSITIVE_INFINITY);
   return (
     fits(resources.cpu, host.cpus) && fits(memoryOf(host, resources), host.freeMemory) && fits(resources.storage, host.freeDisk)

@@ -11,6 +11,7 @@ import type { Log } from "../service/log.ts";
 import { joinRegion, type Membership } from "../service/membership.ts";
 import { serveMetrics } from "../service/metrics-server.ts";
 import { Accounts } from "./accounts.ts";
+import { diskRoomOf } from "./disk-room.ts";
 import type { Driver, Progress } from "./driver.ts";
 import { Exec } from "./exec.ts";
 import { Files } from "./files.ts";
@@ -25,6 +26,7 @@ import { PublishedKeys } from "./keys.ts";
 import { hostSize, LoadReporter, measureLoad } from "./load.ts";
 import { Machines } from "./machines.ts";
 import { startMetadataServer } from "./metadata.ts";
+import { execLimits, guestHttpLimits, guestLimits, httpOptions, jobLimits, uploadLimits, watchLimits } from "./part-limits.ts";
 import { RecordStore } from "./records.ts";
 import { createHostApp } from "./server.ts";
 import { Services } from "./services.ts";
@@ -131,12 +133,14 @@ async function start(options: HostAgentOptions, closers: Closer[], closeAll: () 
     tunnelBytes: settings.POSTERN_IDLE_TUNNEL_BYTES,
     glanceMs: settings.POSTERN_IDLE_GLANCE_MS,
   });
-  const snapshots = new Snapshots({ stateDir: settings.POSTERN_HOST_STATE, driver, clock, log });
+  const disk = diskRoomOf(settings, driver, log);
+  const snapshots = new Snapshots({ stateDir: settings.POSTERN_HOST_STATE, driver, disk, clock, log });
   const metrics = new HostMetrics({
     states: () => machines.all().map((machine) => machine.status().state),
     visits: () => guestHttp.open,
     isFeedFresh: () => membership?.verifier.isFeedFresh() ?? false,
     isDraining: () => draining,
+    isDiskFull: () => disk.wasFull,
   });
   const machines = new Machines({
     driver,
@@ -146,6 +150,7 @@ async function start(options: HostAgentOptions, closers: Closer[], closeAll: () 
     snapshots,
     idle,
     capacity: settings.POSTERN_HOST_CAPACITY,
+    disk,
     isDraining: () => draining,
     ready: { timeoutMs: settings.POSTERN_WAKE_TIMEOUT_MS, pollMs: settings.POSTERN_WAKE_POLL_MS },
     sshPort: options.guestSshPort ?? 22,
@@ -249,7 +254,7 @@ async function start(options: HostAgentOptions, closers: Closer[], closeAll: () 
 
   const countRunning = () => machines.all().filter((machine) => machine.status().state === "running").length;
   const load = new LoadReporter(
-    () => measureLoad(settings.POSTERN_HOST_STATE, countRunning()),
+    () => measureLoad(disk, countRunning()),
     (told) => membership?.report(told),
     log,
   );
@@ -305,74 +310,6 @@ async function start(options: HostAgentOptions, closers: Closer[], closeAll: () 
   });
   log.info("host serves", { id, url, driver: driver.name });
   return { id, url, close: closeAll };
-}
-
-function guestLimits(settings: HostSettings) {
-  return {
-    timeoutMs: settings.POSTERN_GUEST_LOGIN_TIMEOUT_MS,
-    keepaliveMs: settings.POSTERN_GUEST_KEEPALIVE_MS,
-    idleMs: settings.POSTERN_GUEST_IDLE_MS,
-    channels: settings.POSTERN_GUEST_CHANNELS,
-    operations: settings.POSTERN_VM_OPERATIONS,
-    waiting: settings.POSTERN_VM_WAITING,
-  };
-}
-
-function jobLimits(settings: HostSettings) {
-  return {
-    keepMs: settings.POSTERN_JOB_KEEP_MS,
-    perVm: settings.POSTERN_VM_JOBS,
-    resultBytes: settings.POSTERN_JOB_RESULT_BYTES,
-  };
-}
-
-function guestHttpLimits(settings: HostSettings) {
-  return {
-    perVm: settings.POSTERN_VM_VISITS,
-    connectMs: settings.POSTERN_TUNNEL_CONNECT_TIMEOUT_MS,
-    answerMs: settings.POSTERN_GUEST_ANSWER_MS,
-    idleMs: settings.POSTERN_GUEST_SILENCE_MS,
-    bootMs: settings.POSTERN_GUEST_PORT_BOOT_MS,
-    pollMs: settings.POSTERN_GUEST_PORT_POLL_MS,
-    keepMs: settings.POSTERN_GUEST_CONNECTION_KEEP_MS,
-    keepaliveMs: settings.POSTERN_TUNNEL_KEEPALIVE_MS,
-  };
-}
-
-function execLimits(settings: HostSettings) {
-  return {
-    timeoutMs: settings.POSTERN_EXEC_TIMEOUT_MS,
-    maxTimeoutMs: settings.POSTERN_EXEC_MAX_TIMEOUT_MS,
-    outputBytes: settings.POSTERN_EXEC_OUTPUT_BYTES,
-    drainMs: settings.POSTERN_EXEC_DRAIN_MS,
-    killGraceMs: settings.POSTERN_EXEC_KILL_GRACE_MS,
-  };
-}
-
-function uploadLimits(settings: HostSettings) {
-  return {
-    maxBytes: settings.POSTERN_FILE_BYTES,
-    chunkBytes: settings.POSTERN_UPLOAD_CHUNK_BYTES,
-    idleMs: settings.POSTERN_BODY_IDLE_MS,
-    perVm: settings.POSTERN_VM_UPLOADS,
-    keepMs: settings.POSTERN_UPLOAD_KEEP_MS,
-  };
-}
-
-function watchLimits(settings: HostSettings) {
-  return {
-    perVm: settings.POSTERN_VM_WATCHES,
-    startMs: settings.POSTERN_WATCH_START_MS,
-    pingMs: settings.POSTERN_WATCH_PING_MS,
-  };
-}
-
-function httpOptions(settings: HostSettings) {
-  return {
-    headersTimeout: settings.POSTERN_HEADERS_TIMEOUT_MS,
-    requestTimeout: settings.POSTERN_REQUEST_TIMEOUT_MS,
-    keepAliveTimeout: settings.POSTERN_HTTP_KEEPALIVE_MS,
-  };
 }
 
 async function listen(server: Server, settings: HostSettings): Promise<string> {

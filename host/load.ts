@@ -1,7 +1,7 @@
-import { statfs } from "node:fs/promises";
 import { availableParallelism, totalmem } from "node:os";
 import type { FeedUpstream } from "../protocol/feed.ts";
 import type { Log } from "../service/log.ts";
+import type { DiskRoom } from "./disk-room.ts";
 
 export type HostLoad = Extract<FeedUpstream, { type: "host-load" }>;
 
@@ -18,11 +18,10 @@ export function hostSize(): { readonly cpus: number; readonly memory: number } {
   return { cpus: availableParallelism(), memory: Math.floor(bytes / MIB) };
 }
 
-/** What it has left. `dir`: where disks are kept. */
-export async function measureLoad(dir: string, running: number): Promise<HostLoad> {
-  const { bavail, bsize } = await statfs(dir);
+/** What it has left for VMs. */
+export async function measureLoad(disk: DiskRoom, running: number): Promise<HostLoad> {
   const freeMemory = Math.floor(process.availableMemory() / MIB);
-  return { type: "host-load", freeMemory, freeDisk: Math.floor((bavail * bsize) / MIB), running };
+  return { type: "host-load", freeMemory, freeDisk: await disk.left(), running };
 }
 
 /** Tells the region what this host has left: at once when asked to, and else whenever it has changed by much. */

@@ -4,6 +4,7 @@ import type { MachineState } from "../protocol/feed.ts";
 import type { MachineStatus } from "../protocol/host-api.ts";
 import type { Log } from "../service/log.ts";
 import { diskFull, isDiskFull } from "./disk-full.ts";
+import type { DiskRoom } from "./disk-room.ts";
 import { type Driver, DriverError, type DriverState, type Machine } from "./driver.ts";
 import { MachineLife } from "./machine-life.ts";
 import { type ReadyLimits, type SshAddress, sshdAnswers } from "./sshd-ready.ts";
@@ -27,6 +28,7 @@ export interface MachineParts {
   readonly ready: ReadyLimits;
   /** Port of the guests' sshd; 22 but in tests. */
   readonly sshPort: number;
+  readonly disk: DiskRoom;
   /** Whether the host is being emptied: then what sleeps is not woken. */
   readonly isDraining: () => boolean;
   /** Told of every change of state, in order; `at` strictly rises. */
@@ -165,6 +167,9 @@ export class ManagedMachine {
     if (this.#running !== null) return success(this.#running.value);
     if (this.#state === "missing") return this.#gone();
     if (this.#parts.isDraining()) return failure("host-draining", DRAINING);
+    // A guest that runs writes.
+    const full = await this.#parts.disk.refusal("The VM was not woken.");
+    if (full !== null) return full;
     return this.#bringUp(() => this.#parts.driver.start(this.vmId));
   }
 

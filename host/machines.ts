@@ -6,6 +6,7 @@ import { generateSshKeyPair, type SshKeyPair } from "../service/ssh-keys.ts";
 import type { Accounts } from "./accounts.ts";
 import { planAccounts, type SetupStep } from "./accounts-plan.ts";
 import { diskFull, isDiskFull } from "./disk-full.ts";
+import type { DiskRoom } from "./disk-room.ts";
 import type { Driver, MachineSpec } from "./driver.ts";
 import type { Files } from "./files.ts";
 import { refuseFiles, writeGuestFiles } from "./guest-files.ts";
@@ -23,6 +24,7 @@ export interface MachinesOptions {
   readonly snapshots: Snapshots;
   readonly idle: IdleWatch;
   readonly capacity: number;
+  readonly disk: DiskRoom;
   readonly ready: ReadyLimits;
   readonly sshPort: number;
   readonly clock: Clock;
@@ -43,12 +45,12 @@ export class Machines {
 
   constructor(options: MachinesOptions) {
     this.#options = options;
-    const { driver, clock, log, ready, sshPort, isDraining } = options;
+    const { driver, clock, log, ready, sshPort, disk, isDraining } = options;
     const onState = (vmId: string, status: MachineStatus) => {
       // A machine in the making is its creator's affair: it is announced once its accounts are there too.
       if (!this.#creating.has(vmId)) options.report(vmId, status);
     };
-    this.#parts = { driver, clock, log, ready, sshPort, isDraining, onState };
+    this.#parts = { driver, clock, log, ready, sshPort, disk, isDraining, onState };
   }
 
   /** Takes up the VMs of an earlier run, and undoes those that were only half made. */
@@ -185,8 +187,10 @@ export class Machines {
   }
 
   async #make(vmId: string, wish: CreateMachine, steps: readonly SetupStep[]): Promise<Result<MachineStatus>> {
-    const { store, clock, randomBytes, driver, accounts, files, log } = this.#options;
+    const { store, disk, clock, randomBytes, driver, accounts, files, log } = this.#options;
     const { resources, idleTimeoutSeconds, activityThresholdBytes } = wish;
+    const full = await disk.refusal("The VM was not made.");
+    if (full !== null) return full;
     const pair = generateSshKeyPair(randomBytes);
     const hostKey = driver.existing?.(vmId)?.hostKey ?? pair.publicKey;
     const record: MachineRecord = {

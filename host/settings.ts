@@ -26,6 +26,11 @@ export const hostEnvironment = z.object({
    * those that `POSTERN_STATIC_MACHINES` names.
    */
   POSTERN_DRIVER: z.enum(["auto", "container", "qemu", "static"]).default("auto"),
+  /**
+   * Whether new containers have users and groups of their own, so that root in one is nobody on the host: `auto` where a try at the
+   * start shows that the host can, `on`, or `off`.
+   */
+  POSTERN_CONTAINER_USER_NAMESPACES: z.enum(["auto", "on", "off"]).default("auto"),
   /** Memory of a virtual machine for which none was chosen, MiB. */
   POSTERN_QEMU_MEMORY_MIB: wholeNumber(512, 256),
   /** Processors of a virtual machine for which none were chosen. */
@@ -56,6 +61,13 @@ export const hostEnvironment = z.object({
   POSTERN_HOST_PUBLIC_URL: baseUrl.optional(),
   /** `address:port` of Prometheus metrics at `/metrics`; off without it. Keep it private: it asks nobody who they are. */
   POSTERN_HOST_METRICS_LISTEN: addressAndPort.optional(),
+  /**
+   * What VMs may not fill of the disk of `POSTERN_HOST_STATE`, MiB. With less than that free the host makes, wakes and captures no
+   * VM, and its region places none on it.
+   */
+  POSTERN_HOST_DISK_RESERVE_MIB: wholeNumber(2_048),
+  /** Files that VMs may not make on that disk, likewise. */
+  POSTERN_HOST_FILES_RESERVE: wholeNumber(20_000),
   /** Most VMs, sleeping ones included. */
   POSTERN_HOST_CAPACITY: wholeNumber(50, 1),
   /** TCP port of the metadata server on the guests' network; 0 takes a free one. */

@@ -7,6 +7,7 @@ import { isSnapshotId, isVmId } from "../protocol/ids.ts";
 import { writeFileAtomically } from "../service/atomic-file.ts";
 import type { Log } from "../service/log.ts";
 import { diskFull, isDiskFull } from "./disk-full.ts";
+import type { DiskRoom } from "./disk-room.ts";
 import type { Driver } from "./driver.ts";
 import type { ManagedMachine } from "./machine.ts";
 
@@ -23,6 +24,7 @@ type SnapshotRecord = Readonly<z.infer<typeof snapshotRecord>>;
 export interface SnapshotsOptions {
   readonly stateDir: string;
   readonly driver: Driver;
+  readonly disk: DiskRoom;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -47,6 +49,8 @@ export class Snapshots {
     if (known !== null && (known.owner !== owner || known.sourceVmId !== machine.vmId)) {
       return failure("conflict", "A snapshot with this id exists already.");
     }
+    const full = known === null ? await this.#options.disk.refusal("The snapshot was not taken.") : null;
+    if (full !== null) return full;
     if (known === null) this.#save({ snapshotId, owner, sourceVmId: machine.vmId, createdAt: clock() });
     try {
       await machine.atRest(() => driver.snapshot(machine.vmId, snapshotId));

@@ -1,7 +1,16 @@
 import { readSettings } from "../../service/settings.ts";
 import { type Check, examine } from "./check.ts";
 import { lookAtClock, lookAtEdge } from "./edge.ts";
-import { lookAtCgroups, lookAtDisk, lookAtForwarding, lookAtKeyFile, lookAtKvm, lookAtNftables, lookAtPackages } from "./host.ts";
+import {
+  lookAtCgroups,
+  lookAtDisk,
+  lookAtForwarding,
+  lookAtKeyFile,
+  lookAtKvm,
+  lookAtNftables,
+  lookAtPackages,
+  lookAtUserNamespaces,
+} from "./host.ts";
 import { judgeUser } from "./kernel.ts";
 import { type DoctorSettings, doctorSettings, examinedSettings } from "./settings.ts";
 
@@ -34,6 +43,7 @@ function checksOf(settings: DoctorSettings): readonly Check[] {
     { name: "packages", look: () => lookAtPackages(driver) },
     { name: "kvm", look: () => lookAtKvm(qemu) },
     { name: "cgroups", look: lookAtCgroups },
+    { name: "user namespaces", look: () => lookAtUserNamespaces(driver, settings.POSTERN_CONTAINER_USER_NAMESPACES) },
     { name: "nftables", look: lookAtNftables },
     { name: "ip forwarding", look: lookAtForwarding },
     { name: "disk", look: () => lookAtDisk(stateDir ?? "/var/lib", settings.POSTERN_DOCTOR_DISK_BYTES) },

@@ -1,11 +1,12 @@
 import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
 import { readFile, stat, statfs } from "node:fs/promises";
+import { release } from "node:os";
 import { dirname, join } from "node:path";
 import { kvmAnswer } from "../../host/drivers/qemu/kvm-probe.ts";
 import { enrolledAs } from "../../service/credential.ts";
 import { type Finding, good, problem, warning } from "./check.ts";
-import { judgeCgroups, judgeDisk, judgeForwarding } from "./kernel.ts";
+import { judgeCgroups, judgeDisk, judgeForwarding, judgeUserNamespaces } from "./kernel.ts";
 
 interface Ended {
   readonly status: number;
@@ -37,6 +38,12 @@ export async function lookAtPackages(driver: string): Promise<Finding> {
 export async function lookAtCgroups(): Promise<Finding> {
   const [v2, v1] = await Promise.all([textOf("/sys/fs/cgroup/cgroup.controllers"), textOf("/proc/cgroups")]);
   return judgeCgroups(v2, v2 === null ? v1 : null);
+}
+
+/** Whether containers can have users of their own. */
+export async function lookAtUserNamespaces(driver: string, wish: "auto" | "on" | "off"): Promise<Finding> {
+  if (driver === "qemu") return good("not needed by the driver qemu");
+  return judgeUserNamespaces(await textOf("/proc/sys/user/max_user_namespaces"), release(), wish);
 }
 
 /** Whether rules can be made: a transaction that is checked and not made. */

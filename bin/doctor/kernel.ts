@@ -29,6 +29,24 @@ function enabledOfV1(procCgroups: string): readonly string[] {
   return lines.filter((words) => words[3] === "1").map(([name = ""]) => name);
 }
 
+/** The first kernel that lays file systems with other ids over each other: what spares each guest a copy of the image. */
+const MAPS_IDS = [5, 19] as const;
+
+/**
+ * Whether containers can have users of their own. `most`: `/proc/sys/user/max_user_namespaces`; `release`: the kernel's; `wish`:
+ * `POSTERN_CONTAINER_USER_NAMESPACES`. The host agent's own try at its start has the last word.
+ */
+export function judgeUserNamespaces(most: string | null, release: string, wish: "auto" | "on" | "off"): Finding {
+  if (wish === "off")
+    return warning("turned off", "root in a container is root on the host: unset POSTERN_CONTAINER_USER_NAMESPACES");
+  const [major = 0, minor = 0] = release.split(".").map(Number);
+  const isOld = major < MAPS_IDS[0] || (major === MAPS_IDS[0] && minor < MAPS_IDS[1]);
+  if (Number(most ?? 0) > 0 && !isOld) return good(`containers have users of their own (kernel ${release})`);
+  const found = isOld ? `kernel ${release} cannot map a guest's users` : "the kernel allows no user namespaces";
+  const advice = isOld ? "use Linux 5.19 or later" : "sysctl -w user.max_user_namespaces=65536, on a kernel with CONFIG_USER_NS";
+  return wish === "on" ? problem(found, advice) : warning(`${found}: root in a container is root on the host`, advice);
+}
+
 /** Whether guests' packets are passed on: what `/proc/sys/net/ipv4/ip_forward` says. */
 export function judgeForwarding(value: string | null): Finding {
   if (value?.trim() === "1") return good("on");

@@ -22,6 +22,7 @@ export const examinedSettings = z.object({
   POSTERN_SERVICE_KEY_FILE: hostEnvironment.shape.POSTERN_SERVICE_KEY_FILE.optional(),
   POSTERN_CACHE: hostEnvironment.shape.POSTERN_CACHE,
   POSTERN_DRIVER: hostEnvironment.shape.POSTERN_DRIVER,
+  POSTERN_CONTAINER_USER_NAMESPACES: hostEnvironment.shape.POSTERN_CONTAINER_USER_NAMESPACES,
   POSTERN_QEMU_DISK_GIB: hostEnvironment.shape.POSTERN_QEMU_DISK_GIB,
   POSTERN_QEMU_PROBE_MS: hostEnvironment.shape.POSTERN_QEMU_PROBE_MS,
 });

@@ -8,13 +8,17 @@ import { AddressBook } from "../network/address-book.ts";
 import { GuestNetwork } from "../network/guest-network.ts";
 import { runCommand } from "../network/run-command.ts";
 import { type ContainerSettings, DEFAULT_CONTAINER_SETTINGS } from "./container-settings.ts";
-import { Engine, type EngineLimits, type EngineMachine } from "./engine.ts";
+import { Engine, type EngineMachine } from "./engine.ts";
 import { ensureGuestImage, sharedImageStore } from "./guest-image.ts";
 import { claimHome } from "./home-claim.ts";
-import { allowInotifyInstances } from "./kernel-limits.ts";
+import { idRangeOf } from "./id-ranges.ts";
+import { guestsHaveIds } from "./ids-probe.ts";
+import { allowInotify } from "./kernel-limits.ts";
 import { removeEngineLeftovers, removeHalfStarted } from "./leftovers.ts";
 import { MachineSizes } from "./machine-sizes.ts";
-import { ownLimits, type PodmanHome, podmanHome, writePodmanConfig } from "./podman-home.ts";
+import type { EngineLimits } from "./machine-spec.ts";
+import { raiseOwnLimits } from "./own-limits.ts";
+import { type PodmanHome, podmanHome, writePodmanConfig } from "./podman-home.ts";
 import { PodmanService } from "./podman-service.ts";
 
 export interface ContainerDriverOptions {
@@ -41,9 +45,13 @@ interface Opened {
   readonly network: GuestNetwork;
   readonly addresses: AddressBook;
   readonly sizes: MachineSizes;
+  /** Whether machines that are made now have ids of their own; those that are there keep what they have. */
+  readonly ownIds: boolean;
 }
 
 const MIB = 1024 ** 2;
+/** Images over each other from which on a machine cannot have ids of its own: snapshots from before `mostImages`. */
+const TOO_DEEP_FOR_IDS = 18;
 
 class ContainerDriver implements Driver {
   readonly name = "container";
@@ -64,16 +72,18 @@ class ContainerDriver implements Driver {
     const home = await podmanHome(stateDir);
     const image = await ensureGuestImage(cacheDir, progress);
     await claimHome(home);
-    await allowInotifyInstances(settings.inotifyInstances, log);
+    await allowInotify(settings, log);
     await writePodmanConfig(home, sharedImageStore(cacheDir), settings);
     const service = new PodmanService(home, log);
-    const engine = new Engine(home, settings, await ownLimits());
+    const engine = new Engine(home, settings, await raiseOwnLimits(settings.maxOpenFiles));
     await service.open(() => engine.ping(), settings.engineReadyMs);
     try {
       await engine.anchorStore(image);
       const network = await GuestNetwork.open(home.tag, stateDir, settings.network);
-      const addresses = new AddressBook(network.network);
-      this.#opened = { home, image, service, engine, network, addresses, sizes: new MachineSizes(stateDir) };
+      const ids = idRangeOf(network.network, network.gateway);
+      const ownIds = await guestsHaveIds({ engine, home, cacheDir, image, ids, wish: settings.userNamespaces, log });
+      const [addresses, sizes] = [new AddressBook(network.network), new MachineSizes(stateDir)];
+      this.#opened = { home, image, service, engine, network, addresses, sizes, ownIds };
       await this.#adopt(this.#opened);
     } catch (error) {
       this.#opened = null;
@@ -117,7 +127,7 @@ class ContainerDriver implements Driver {
   }
 
   async create(spec: MachineSpec): Promise<Machine> {
-    const { engine, network, addresses } = this.#use();
+    const { engine, network, addresses, ownIds } = this.#use();
     const { vmId, internet = true, resources = {} } = spec;
     const found = await engine.inspect(vmId);
     if (found !== null && found.state !== "new") return this.start(vmId);
@@ -128,7 +138,8 @@ class ContainerDriver implements Driver {
     try {
       const files = [...systemFiles(vmId, network.nameservers), ...spec.files];
       const limits = { memoryBytes: this.#settings.memoryBytes, ...limitsOf(resources) };
-      await engine.create({ vmId, address, internet, image, limits, files }, Math.floor(this.#clock() / 1000));
+      const ids = ownIds && !(await this.#isTooDeep(vmId, image)) ? idRangeOf(network.network, address) : null;
+      await engine.create({ vmId, address, internet, image, limits, ids, files }, Math.floor(this.#clock() / 1000));
       return await this.#boot(vmId);
     } catch (error) {
       await this.delete(vmId).catch((failed: unknown) => {
@@ -258,6 +269,13 @@ class ContainerDriver implements Driver {
     const snapshot = await engine.snapshotImage(snapshotId);
     if (snapshot === null) throw new DriverError("no-such-snapshot", `there is no snapshot ${snapshotId}`);
     return snapshot;
+  }
+
+  async #isTooDeep(vmId: string, image: string): Promise<boolean> {
+    const depth = await this.#use().engine.depthOf(image);
+    if (depth < TOO_DEEP_FOR_IDS) return false;
+    this.#options.log.warn("a snapshot of snapshots stands on too many to give its machine ids of its own", { vmId, depth });
+    return true;
   }
 
   async #find(vmId: string): Promise<Machine> {

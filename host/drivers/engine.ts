@@ -1,60 +1,51 @@
 import { setTimeout as delay } from "node:timers/promises";
 import Docker from "dockerode";
-import { DriverError, type DriverState, type SeedFile } from "../driver.ts";
+import { z } from "zod";
+import { DriverError, type DriverState } from "../driver.ts";
 import type { ContainerSettings } from "./container-settings.ts";
 import { attempt, isDamagedImage, isNameTaken, withMountPoint } from "./engine-request.ts";
 import { setMachineFrozen } from "./home-cgroups.ts";
-import type { OwnLimits, PodmanHome } from "./podman-home.ts";
+import { type IdRange, idRangeFrom } from "./id-ranges.ts";
+import {
+  ADDRESS_LABEL,
+  containerOf,
+  type EngineLimits,
+  type EngineMachineSpec,
+  IDS_LABEL,
+  INTERNET_LABEL,
+  probeOf,
+  resourceLimits,
+  VM_LABEL,
+} from "./machine-spec.ts";
+import type { OwnLimits } from "./own-limits.ts";
+import type { PodmanHome } from "./podman-home.ts";
+import { unshiftLayer } from "./shifted-layer.ts";
 import { tarOf } from "./tar.ts";
-
-const VM_LABEL = "postern.vm";
-const ADDRESS_LABEL = "postern.address";
-const INTERNET_LABEL = "postern.internet";
 
 /** Between two tries to freeze a guest, milliseconds. */
 const FREEZE_PAUSE_MS = 50;
-/** Over which a share of processors is counted, microseconds: the kernel's own default. */
-const CPU_PERIOD_US = 100_000;
-/** Memory and swap together, in proportion to memory: what the engine gives a machine that it makes. */
-const SWAP_FACTOR = 2;
-
-/** Most of a guest's memory that files under /run take: systemd's own share. */
-const RUN_SHARE = 0.2;
-/**
- * What a user's processes are limited to, in place of fewer: the kernel counts those of all guests together, so that one guest's
- * could use up another's. The guest as a whole is limited by its cgroup. Linux has no more pids than this.
- */
-const MOST_PIDS = 4_194_304;
 /** The container that never runs and is always mounted. */
 const ANCHOR = "postern-anchor";
+/** The container that shows whether guests may have ids of their own. */
+const PROBE = "postern-probe";
 
 /** Repository of the images that are snapshots; their tags are the snapshots' ids. */
 const SNAPSHOTS = "localhost/postern-snapshot";
+/** Of those whose files still have the ids of the machine's range: no snapshots yet, and removed whenever they are met. */
+const SHIFTED = "localhost/postern-shifted";
 
-/**
- * What a guest's root may do beyond a user: run daemons, change owners and users, chroot. Not: raw sockets, the host's
- * network, devices, mounts, modules. AUDIT_WRITE: without it OpenSSH ends every login on kernels with audit.
- */
-const CAPABILITIES = [
-  "AUDIT_WRITE",
-  "CHOWN",
-  "DAC_OVERRIDE",
-  "FOWNER",
-  "FSETID",
-  "KILL",
-  "NET_BIND_SERVICE",
-  "SETFCAP",
-  "SETGID",
-  "SETPCAP",
-  "SETUID",
-  "SYS_CHROOT",
-];
+/** Where the engine says that the files of a container or an image are: its own, and those under it, separated by colons. */
+const disk = z
+  .looseObject({ GraphDriver: z.looseObject({ Data: z.looseObject({ UpperDir: z.string(), LowerDir: z.string().optional() }) }) })
+  .transform(({ GraphDriver: { Data } }) => ({ upper: Data.UpperDir, lower: Data.LowerDir ?? "" }));
 
 /** A container that stands for a machine. `new`: made, but it never ran, so its maker was interrupted. */
 export interface EngineMachine {
   readonly vmId: string;
   readonly address: string;
   readonly internet: boolean;
+  /** The guest's own ids; null: the host's. */
+  readonly ids: IdRange | null;
   readonly state: DriverState | "new";
 }
 
@@ -72,30 +63,18 @@ export interface EngineMachineDetails extends EngineMachine {
   readonly imageId: string;
 }
 
-/** Limits of a machine: processors may be a fraction. */
-export interface EngineLimits {
-  readonly cpus?: number;
-  readonly memoryBytes?: number;
-}
-
-export interface EngineMachineSpec {
-  readonly vmId: string;
-  readonly address: string;
-  readonly internet: boolean;
-  readonly image: string;
-  readonly limits: EngineLimits;
-  readonly files: readonly SeedFile[];
-}
-
 /** The Docker-compatible API in the driver's words. Every method throws `DriverError` `engine` when the engine fails. */
 export class Engine {
   readonly #docker: Docker;
+  /** For what copies a disk. */
+  readonly #patient: Docker;
   readonly #home: PodmanHome;
   readonly #settings: ContainerSettings;
-  readonly #limits: OwnLimits | null;
+  readonly #limits: OwnLimits;
 
-  constructor(home: PodmanHome, settings: ContainerSettings, limits: OwnLimits | null) {
+  constructor(home: PodmanHome, settings: ContainerSettings, limits: OwnLimits) {
     this.#docker = new Docker({ socketPath: home.socket, timeout: settings.engineRequestMs });
+    this.#patient = new Docker({ socketPath: home.socket, timeout: settings.captureMs });
     this.#home = home;
     this.#settings = settings;
     this.#limits = limits;
@@ -143,47 +122,36 @@ export class Engine {
     };
   }
 
+  /**
+   * Runs `true` once in a container of this image with ids of its own. Answers the folders under its disk, separated by colons, and
+   * its exit status.
+   */
+  async runWithIds(image: string, ids: IdRange): Promise<{ readonly lower: string; readonly status: number }> {
+    await this.remove(PROBE);
+    const body = probeOf(PROBE, image, ids, this.#home.cgroupParent, this.#settings, this.#limits);
+    try {
+      await attempt("make the probe", () => this.#ownApi("containers/create", body));
+      const container = this.#docker.getContainer(PROBE);
+      const { lower } = disk.parse(await attempt("inspect the probe", () => container.inspect()));
+      await attempt("start the probe", () => container.start());
+      const { StatusCode } = await attempt("wait for the probe", () => container.wait());
+      return { lower, status: StatusCode };
+    } finally {
+      await this.remove(PROBE);
+    }
+  }
+
   async create(spec: EngineMachineSpec, nowS: number): Promise<void> {
-    const { vmId, address, internet, image, limits, files } = spec;
-    const { maxProcesses, maxOpenFiles } = this.#settings;
-    const ulimit = (name: string, wanted: number, own: number | undefined) => {
-      const value = Math.min(wanted, own ?? wanted);
-      return { Name: name, Soft: value, Hard: value };
-    };
-    const runBytes = Math.floor((limits.memoryBytes ?? this.#settings.memoryBytes) * RUN_SHARE);
-    // The library's types do not know CgroupnsMode.
-    const hostConfig: Docker.HostConfig & { CgroupnsMode: string } = {
-      NetworkMode: "none",
-      CgroupParent: this.#home.cgroupParent,
-      // Its own view of its own cgroup, in which systemd keeps its services apart.
-      CgroupnsMode: "private",
-      // systemd mounts these itself where they are missing, and may not.
-      Tmpfs: { "/run": `rw,nosuid,nodev,mode=755,size=${runBytes}`, "/run/lock": "rw,nosuid,nodev,noexec,mode=1777,size=5m" },
-      CapDrop: ["ALL"],
-      CapAdd: CAPABILITIES,
-      ...hostLimits(limits),
-      PidsLimit: maxProcesses,
-      Ulimits: [ulimit("nofile", maxOpenFiles, this.#limits?.openFiles), ulimit("nproc", MOST_PIDS, this.#limits?.processes)],
-    };
-    const options = {
-      name: vmId,
-      Image: image,
-      Hostname: vmId,
-      Entrypoint: ["/usr/local/sbin/guest-init"],
-      Cmd: [],
-      // What systemd as the first process takes as the wish to end in order (systemd(1), signals).
-      StopSignal: "SIGRTMIN+3",
-      Env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"],
-      Labels: { [VM_LABEL]: vmId, [ADDRESS_LABEL]: address, [INTERNET_LABEL]: String(internet) },
-      HostConfig: hostConfig,
-    };
-    const make = () => attempt(`create ${vmId}`, () => this.#docker.createContainer(options));
-    const container = await make().catch(async (error: unknown) => {
+    const { vmId, files } = spec;
+    const body = containerOf(spec, this.#home.cgroupParent, this.#settings, this.#limits);
+    const make = () => attempt(`create ${vmId}`, () => this.#ownApi("containers/create", body));
+    await make().catch(async (error: unknown) => {
       if (!isNameTaken(error)) throw error;
       // An engine that was killed in the middle has kept the disk and no container: inspecting finds nothing, removing does.
       await this.remove(vmId);
       return make();
     });
+    const container = this.#docker.getContainer(vmId);
     await attempt(`seed ${vmId}`, () => container.putArchive(tarOf(files, nowS), { path: "/" }));
   }
 
@@ -238,13 +206,8 @@ export class Engine {
   }
 
   /** Changes the limits of a running machine; the next start forgets them. */
-  async limit(vmId: string, { cpus, memoryBytes }: EngineLimits): Promise<void> {
-    const period = CPU_PERIOD_US;
-    const resources = {
-      ...(cpus === undefined ? {} : { cpu: { period, quota: Math.round(cpus * period) } }),
-      ...(memoryBytes === undefined ? {} : { memory: { limit: memoryBytes, swap: memoryBytes * SWAP_FACTOR } }),
-    };
-    await attempt(`limit ${vmId}`, () => this.#ownApi(`containers/${vmId}/update`, resources));
+  async limit(vmId: string, limits: EngineLimits): Promise<void> {
+    await attempt(`limit ${vmId}`, () => this.#ownApi(`containers/${vmId}/update`, resourceLimits(limits)));
   }
 
   /** Name of a snapshot's image, or null when there is none. What an engine that was killed has left half made is removed. */
@@ -261,14 +224,46 @@ export class Engine {
     }
   }
 
-  /** Keeps the disk of a machine that is held still as an image. */
+  /** On how many images, one over the other, a disk made from this one stands. */
+  async depthOf(image: string): Promise<number> {
+    const found = await attempt(`inspect ${image}`, () => this.#docker.getImage(image).inspect());
+    return found.RootFS?.Layers?.length ?? 1;
+  }
+
+  /** Keeps the disk of a machine that is held still as an image; as one image for itself where it would stand on too many. */
   async capture(vmId: string, snapshotId: string): Promise<void> {
-    const options = { repo: SNAPSHOTS, tag: snapshotId, pause: false };
-    await attempt(`capture ${vmId}`, () => this.#docker.getContainer(vmId).commit(options));
+    const machine = await this.inspect(vmId);
+    const isDeep = machine !== null && (await this.depthOf(machine.imageId)) >= this.#settings.mostImages;
+    const commit = (repo: string) => {
+      // The library reads a path that ends so as one whose questions are in `_query`.
+      const _query = { container: vmId, repo, tag: snapshotId, pause: false, squash: isDeep };
+      return attempt(`capture ${vmId}`, () => this.#ownApi("commit?", { _query, _body: {} }, this.#patient));
+    };
+    const ids = machine?.ids ?? null;
+    if (ids === null) {
+      await commit(SNAPSHOTS);
+      return;
+    }
+    // It has the snapshot's name only when its files have the right ids, however often this is begun.
+    const image = this.#docker.getImage(`${SHIFTED}:${snapshotId}`);
+    await this.#forgetShifted(snapshotId);
+    await commit(SHIFTED);
+    const { upper } = disk.parse(await attempt(`inspect ${vmId}'s capture`, () => image.inspect()));
+    await unshiftLayer(upper, this.#home.diskDir, ids);
+    await attempt(`name ${vmId}'s capture`, () => image.tag({ repo: SNAPSHOTS, tag: snapshotId }));
+    await this.#forgetShifted(snapshotId);
+  }
+
+  /** Takes away the name of a capture whose ids are not right yet, and the capture with it where it has no other. */
+  async #forgetShifted(snapshotId: string): Promise<void> {
+    const name = `${SHIFTED}:${snapshotId}`;
+    await attempt(`remove ${name}`, () => this.#docker.getImage(name).remove(), { allow: [404] });
   }
 
   /** Removes a snapshot's image, or only its name while machines stand on it. */
   async removeSnapshot(snapshotId: string): Promise<void> {
+    // What a capture that was interrupted and never tried again has left.
+    await this.#forgetShifted(snapshotId);
     const name = `${SNAPSHOTS}:${snapshotId}`;
     const removed = await attempt(`remove ${name}`, () => this.#docker.getImage(name).remove(), { allow: [404, 409] });
     if (removed !== null || (await this.snapshotImage(snapshotId)) === null) return;
@@ -282,12 +277,12 @@ export class Engine {
     await attempt(`remove ${imageId}`, () => this.#docker.getImage(imageId).remove(), { allow: [404, 409] });
   }
 
-  /** podman's own API, for what its Docker-compatible one lacks: changing limits, and taking a name from an image in use. */
-  #ownApi(path: string, body: object): Promise<unknown> {
+  /** podman's own API, for what its Docker-compatible one lacks: ids of a machine's own, changing limits, and taking a name from an image in use. */
+  #ownApi(path: string, body: object, docker = this.#docker): Promise<unknown> {
     return new Promise((resolve, reject) => {
-      const statusCodes = { 200: true, 201: true, 404: "not found", 500: "server error" };
+      const statusCodes = { 200: true, 201: true, 404: "not found", 409: "conflict", 500: "server error" };
       const options = { path: `/v4.0.0/libpod/${path}`, method: "POST", statusCodes, options: body };
-      this.#docker.modem.dial(options, (error, answer) => (error ? reject(error) : resolve(answer)));
+      docker.modem.dial(options, (error, answer) => (error ? reject(error) : resolve(answer)));
     });
   }
 
@@ -302,14 +297,8 @@ function machineOf(labels: Readonly<Record<string, string>>, status: string): En
     vmId: labels[VM_LABEL] ?? "",
     address: labels[ADDRESS_LABEL] ?? "",
     internet: labels[INTERNET_LABEL] !== "false",
+    ids: idRangeFrom(labels[IDS_LABEL] ?? ""),
     state: stateOf(status),
-  };
-}
-
-function hostLimits({ cpus, memoryBytes }: EngineLimits): { NanoCpus?: number; Memory?: number } {
-  return {
-    ...(cpus === undefined ? {} : { NanoCpus: Math.round(cpus * 1e9) }),
-    ...(memoryBytes === undefined ? {} : { Memory: memoryBytes }),
   };
 }
 

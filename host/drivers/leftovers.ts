@@ -34,6 +34,9 @@ export async function removeEngineLeftovers(home: PodmanHome, settleMs: number):
   for (const mount of await mountsUnder(home)) await runCommand("engine", "umount", ["--lazy", mount]);
   await removeCgroups(home);
   await rm(home.runDir, { recursive: true, force: true });
+  // An agent that still lives may have started the service again meanwhile; without the folder it cannot once more.
+  await killService(home);
+  await rm(home.runDir, { recursive: true, force: true });
 }
 
 /** Ends the engine's service, one left by a crashed predecessor included. */

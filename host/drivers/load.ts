@@ -52,7 +52,7 @@ async function load(name: "container" | "qemu" | "static", settings: HostSetting
   switch (name) {
     case "container": {
       const { createContainerDriver } = await import("./container.ts");
-      return createContainerDriver({ stateDir, cacheDir, log });
+      return createContainerDriver({ stateDir, cacheDir, log, settings: await containerSettings(settings) });
     }
     case "qemu": {
       const { createQemuDriver } = await import("./qemu/qemu.ts");
@@ -79,6 +79,11 @@ async function load(name: "container" | "qemu" | "static", settings: HostSetting
       });
     }
   }
+}
+
+async function containerSettings(settings: HostSettings) {
+  const { DEFAULT_CONTAINER_SETTINGS } = await import("./container-settings.ts");
+  return { ...DEFAULT_CONTAINER_SETTINGS, userNamespaces: settings.POSTERN_CONTAINER_USER_NAMESPACES };
 }
 
 async function qemuSettings(settings: HostSettings) {

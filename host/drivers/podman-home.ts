@@ -1,4 +1,4 @@
-import { mkdir, readFile, realpath, writeFile } from "node:fs/promises";
+import { mkdir, realpath, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { agentTag } from "../network/addressing.ts";
 import type { ContainerSettings } from "./container-settings.ts";
@@ -57,15 +57,18 @@ additionalimagestores = [${quoted(imageStore)}]
   );
   const hooks = join(home.runDir, "hooks");
   await mkdir(hooks, { recursive: true, mode: 0o700 });
-  await writeFile(
-    join(hooks, "delegate-cgroup.json"),
-    JSON.stringify({
-      version: "1.0.0",
-      hook: { path: join(import.meta.dirname, "delegate-cgroup.sh") },
-      when: { always: true },
-      stages: ["createContainer"],
-    }),
-  );
+  const hook = (name: string, stage: string) =>
+    writeFile(
+      join(hooks, `${name}.json`),
+      JSON.stringify({
+        version: "1.0.0",
+        hook: { path: join(import.meta.dirname, `${name}.sh`) },
+        when: { always: true },
+        stages: [stage],
+      }),
+    );
+  await hook("delegate-cgroup", "createContainer");
+  await hook("own-cgroup", "createRuntime");
   const seccomp = join(home.runDir, "seccomp.json");
   await writeFile(seccomp, await guestSeccomp());
   // runc: the one runtime that takes hybrid cgroups too. File locks: podman's shared-memory ones are one set a machine.
@@ -76,7 +79,7 @@ no_hosts = true
 seccomp_profile = ${quoted(seccomp)}
 log_driver = "k8s-file"
 log_size_max = ${settings.guestLogBytes}
-default_sysctls = ["net.ipv4.ping_group_range=0 2147483647"]
+default_sysctls = ["net.ipv4.ping_group_range=0 65535"]
 [engine]
 hooks_dir = [${quoted(hooks)}]
 tmp_dir = ${quoted(join(home.runDir, "tmp"))}
@@ -90,26 +93,4 @@ runtime = "runc"
 network_config_dir = ${quoted(join(home.diskDir, "networks"))}
 `,
   );
-}
-
-/** Limits of this process that a container may not exceed unless the process may raise its own (CAP_SYS_RESOURCE). */
-export interface OwnLimits {
-  readonly openFiles: number;
-  readonly processes: number;
-}
-
-const CAP_SYS_RESOURCE = 24n;
-
-/** The limits to pass on, or null where the kernel lets this process set any. */
-export async function ownLimits(): Promise<OwnLimits | null> {
-  const effective = /^CapEff:\s*([0-9a-f]+)/m.exec(await readFile("/proc/self/status", "utf8"))?.[1] ?? "0";
-  if ((BigInt(`0x${effective}`) >> CAP_SYS_RESOURCE) & 1n) return null;
-  const limits = await readFile("/proc/self/limits", "utf8");
-  const hard = (name: string) => {
-    const value = new RegExp(`^${name}\\s+\\S+\\s+(\\S+)`, "m").exec(limits)?.[1] ?? "unlimited";
-    return value === "unlimited" ? Number.MAX_SAFE_INTEGER : Number(value);
-  };
-  // podman lowers its own limit, and with it the most that it can pass on, to as many processes as there are pids.
-  const pids = Number(await readFile("/proc/sys/kernel/pid_max", "utf8"));
-  return { openFiles: hard("Max open files"), processes: Math.min(hard("Max processes"), pids) };
 }

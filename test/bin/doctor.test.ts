@@ -8,7 +8,7 @@ import { type Check, examine, good, problem, warning } from "../../bin/doctor/ch
 import { runDoctor } from "../../bin/doctor/doctor.ts";
 import { lookAtClock, lookAtEdge } from "../../bin/doctor/edge.ts";
 import { lookAtDisk, lookAtKeyFile, lookAtKvm } from "../../bin/doctor/host.ts";
-import { judgeCgroups, judgeClock, judgeDisk, judgeForwarding, judgeUser } from "../../bin/doctor/kernel.ts";
+import { judgeCgroups, judgeClock, judgeDisk, judgeForwarding, judgeUser, judgeUserNamespaces } from "../../bin/doctor/kernel.ts";
 import { platformRandomBytes } from "../../protocol/bytes.ts";
 import { openCredential } from "../../service/credential.ts";
 import { createLog } from "../../service/log.ts";
@@ -75,6 +75,18 @@ describe("a host is told that it cannot be one", () => {
     [null, null, "cpu, memory, pids"],
   ])("without a controller of cgroups: %j, %j", (v2, v1, missing) => {
     expect(judgeCgroups(v2, v1)).toMatchObject({ verdict: "problem", found: expect.stringContaining(`without ${missing}`) });
+  });
+
+  it.each([
+    ["0", "6.1.0-18-amd64", "auto", "warning"],
+    ["96365", "5.18.9", "auto", "warning"],
+    ["96365", "5.10.0-28-amd64", "on", "problem"],
+    [null, "6.1.0", "on", "problem"],
+    ["96365", "6.12.1", "off", "warning"],
+    ["96365", "5.19.0", "auto", "good"],
+    ["96365", "6.1.0-18-amd64", "on", "good"],
+  ] as const)("without users of containers' own: %s of them, Linux %s, %s", (most, kernel, wish, verdict) => {
+    expect(judgeUserNamespaces(most, kernel, wish)).toMatchObject({ verdict });
   });
 
   it("with a disk that is full, of bytes or of files", () => {

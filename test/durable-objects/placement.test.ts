@@ -63,6 +63,7 @@ describe("a host is chosen", () => {
     ["has too little memory left", { freeMemory: 900 }, { memory: 1_024 }],
     ["has too little memory left for a VM that asks for none", { freeMemory: 500 }, {}],
     ["has too little disk left", {}, { storage: 60_000 }],
+    ["has no disk left", { freeDisk: 0 }, {}],
     ["has machines that are there already", { driver: "static" }, {}],
   ])("not if it %s", (_what, parts, resources) => {
     expect(chosen([host("a", parts)], { resources })).toBeNull();

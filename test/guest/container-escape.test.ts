@@ -21,6 +21,15 @@ const CALLS = {
   io_uring_setup: [425, 425],
   add_key: [248, 217],
   keyctl: [250, 219],
+  finit_module: [313, 273],
+  delete_module: [176, 106],
+  kexec_file_load: [320, 294],
+  pivot_root: [155, 41],
+  quotactl: [179, 60],
+  acct: [163, 89],
+  fanotify_init: [300, 262],
+  fsopen: [430, 430],
+  move_mount: [429, 429],
 };
 const call = ([x64, arm64]: readonly number[]) =>
   `perl -e 'syscall(${process.arch === "arm64" ? arm64 : x64}, 0, 0, 0, 0, 0) == 0 or die "$!\\n"'`;
@@ -35,11 +44,17 @@ const cgroup = "/sys/fs/cgroup";
 const ATTEMPTS: Readonly<Record<string, string>> = {
   "to run a program of its own on the host at the next crash": write("'|/tmp/x'", "/proc/sys/kernel/core_pattern"),
   "to change the host's memory policy": write("2", "/proc/sys/vm/overcommit_memory"),
+  "to change the host's memory management": write("never", "/sys/kernel/mm/transparent_hugepage/enabled", "/sys/kernel/mm/ksm/run"),
+  "to have the host run a program for a device": write("/tmp/x", "/sys/kernel/uevent_helper", "/sys/kernel/profiling"),
+  "to change a device of the host": "echo change >$(find /sys/devices -name uevent | head -n 1)",
   "to route between networks": write("1", "/proc/sys/net/ipv4/ip_forward"),
   "to make the host's disk": "mknod /tmp/disk b 254 0",
   "to make the host's memory": "mknod /tmp/memory c 1 1",
   "to mount a new file system": "mount -t tmpfs none /mnt",
   "to mount a directory elsewhere": "mount --bind /etc /mnt",
+  "to mount a hierarchy of cgroups": "mount -t cgroup -o memory none /mnt || mount -t cgroup2 none /mnt",
+  "to have programs of a kind run by one of its own": "mount -t binfmt_misc none /mnt",
+  "to see the kernel's insides": "mount -t debugfs none /mnt",
   "to lay a file system over another": "mount -t overlay overlay -o lowerdir=/etc,upperdir=/root,workdir=/root /mnt",
   "to make the kernel's settings writable": "mount -o remount,rw /proc/sys",
   "to unmount what hides the kernel's settings": "umount /proc/sys",
@@ -47,6 +62,11 @@ const ATTEMPTS: Readonly<Record<string, string>> = {
   "to raise its processes": write("max", `${cgroup}/pids/pids.max`, `${cgroup}/pids.max`),
   "to lift its other limits": write("max", `${cgroup}/devices/devices.allow`, `${cgroup}/cpu.max`),
   "to thaw or freeze itself": write("FROZEN", `${cgroup}/freezer/freezer.state`, `${cgroup}/cgroup.freeze`),
+  "to have the host run a program when a cgroup is empty": write(
+    "1",
+    `${cgroup}/systemd/notify_on_release`,
+    `${cgroup}/cgroup.freeze`,
+  ),
   "to have namespaces of its own": "unshare --mount true",
   "to be root of a namespace of its own": "unshare --user --map-root-user true",
   "to enter a namespace": "nsenter --target 1 --mount true",
@@ -122,6 +142,30 @@ describe("root in a guest is refused", () => {
     expect((await world.ssh(vm, "echo back")).stdout).toBe("back\n");
   });
 
+  it("every device but those of any process, and every process but its guest's", async () => {
+    const { stdout } = await world.ssh(vm, "ls -A /dev; echo; ls /proc | grep -E '^[0-9]+$' | wc -l; cat /proc/[0-9]*/comm");
+    const [devices = "", processes = ""] = stdout.split("\n\n");
+    const harmless = ["core", "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout"];
+    const allowed = new Set([...harmless, "tty", "urandom", "zero", "console", "initctl", "log"]);
+    expect(devices.split("\n").filter((name) => !allowed.has(name))).toEqual([]);
+    // Where cgroups are of version 1 they tell; of version 2 nobody is asked before the device is opened.
+    const list = (await world.ssh(vm, "cat /sys/fs/cgroup/devices/devices.list 2>/dev/null")).stdout;
+    expect(list).not.toMatch(/^a |^b [*0-9]+:[*0-9]+ [rw]+/m);
+    expect(Number(processes.split("\n")[0])).toBeLessThan(40);
+    expect(processes).not.toMatch(/conmon|podman|node|kthreadd/);
+  });
+
+  it("what others are made of: what it writes over the image is its own only", async () => {
+    const sum = "sha256sum /usr/bin/less /etc/passwd | cut -c1-64";
+    const before = (await world.ssh(other, sum)).stdout;
+    await world.ssh(vm, "echo broken >/usr/bin/less; echo 'eve::0:0::/:/bin/bash' >>/etc/passwd");
+    const third = await world.createVm();
+    expect((await world.ssh(vm, sum)).stdout).not.toBe(before);
+    expect((await world.ssh(other, sum)).stdout).toBe(before);
+    expect((await world.ssh(third, sum)).stdout).toBe(before);
+    await world.driver.delete(third.vmId);
+  });
+
   it("the host's loopback, its other ports and other guests, over TCP, UDP and ICMP", async () => {
     const server = createServer((socket) => socket.end()).listen(0, "0.0.0.0");
     const loopback = createServer((socket) => socket.end()).listen(0, "127.0.0.1");
@@ -129,8 +173,12 @@ describe("root in a guest is refused", () => {
       server.close();
       loopback.close();
     });
+    const abstract = createServer((socket) => socket.end()).listen({ path: `\0${world.stateDir}` });
+    onTestFinished(() => {
+      abstract.close();
+    });
     await Promise.all(
-      [server, loopback].map((each) => each.listening || new Promise((resolve) => each.once("listening", resolve))),
+      [server, loopback, abstract].map((each) => each.listening || new Promise((resolve) => each.once("listening", resolve))),
     );
     const portOf = (each: typeof server) => {
       const address = each.address();
@@ -151,6 +199,7 @@ describe("root in a guest is refused", () => {
       "host's loopback by the gateway": tcp(gateway, portOf(loopback)),
       "host's loopback by its address": tcp("127.0.0.1", portOf(loopback)),
       "gateway's echo": echo(gateway),
+      "host's abstract socket": `python3 -c 'import socket; socket.socket(1).connect("\\0${world.stateDir}")'`,
       "another guest's sshd": tcp(other.address, 22),
       "another guest's echo": echo(other.address),
       "another cloud address": tcp("169.254.169.253", 80),

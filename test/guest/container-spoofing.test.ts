@@ -1,18 +1,8 @@
-import { readdir, readFile } from "node:fs/promises";
 import { beforeAll, describe, expect, it } from "vitest";
 import { createContainerDriver } from "../../host/drivers/container.ts";
 import { createLog } from "../../service/log.ts";
+import { guestPid } from "./guest-process.ts";
 import { CACHE_DIR, openWorld, run, type World } from "./guest-world.ts";
-
-/** The guest's first process, found from outside: its parent is the monitor that was given the VM's name. */
-async function guestPid(vmId: string): Promise<number> {
-  for (const pid of (await readdir("/proc")).filter((name) => /^\d+$/.test(name))) {
-    const argv = (await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")).split("\0");
-    if (!argv[0]?.endsWith("conmon") || argv[argv.indexOf("-n") + 1] !== vmId) continue;
-    return Number((await readFile(`/proc/${pid}/task/${pid}/children`, "utf8")).trim().split(" ")[0]);
-  }
-  throw new Error(`no process of ${vmId}`);
-}
 
 // As if a guest had escaped the limits on its root: the commands run in its network with every capability of the host's.
 describe("a guest with full power over its own network", () => {

@@ -30,7 +30,7 @@ let vm: string;
 beforeAll(async () => {
   execFileSync("mount", ["-t", "tmpfs", "-o", "size=256k,mode=700", "postern-test", mount]);
   execFileSync("mkdir", [stateDir]);
-  host = await startTestHost({}, null, stateDir);
+  host = await startTestHost({ POSTERN_HOST_DISK_RESERVE_MIB: "0", POSTERN_HOST_FILES_RESERVE: "0" }, null, stateDir);
   vm = await host.createVm();
 }, 60_000);
 afterAll(async () => {

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { freePort } from "../system/ports.ts";
 import { startTestHost, type TestHost } from "./support/test-host.ts";
 import { until } from "./support/until.ts";
@@ -33,6 +33,19 @@ test("a host tells its region its size, and what it has left when that changes",
   const before = running();
   await host.createVm();
   await until(() => running() === before + 1, "the region knows of one more");
+});
+
+test("a host whose disk is full but for its reserve makes no VM, and says so to the caller, its region and its metrics", async () => {
+  const port = await freePort();
+  const full = await startTestHost({
+    POSTERN_HOST_METRICS_LISTEN: `127.0.0.1:${port}`,
+    POSTERN_HOST_DISK_RESERVE_MIB: "1000000000",
+  });
+  onTestFinished(() => full.close());
+  await until(() => full.edge.received.some((message) => message.type === "host-load"), "the region was told");
+  expect(full.edge.received.filter((message) => message.type === "host-load").at(-1)).toMatchObject({ freeDisk: 0 });
+  await expect(full.createVm()).rejects.toThrow("host-disk-full");
+  expect(await (await fetch(`http://127.0.0.1:${port}/metrics`)).text()).toContain("postern_host_disk_full 1\n");
 });
 
 test("a host's metrics say what its VMs do and what it was asked, in fixed words only", async () => {

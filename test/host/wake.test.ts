@@ -1,6 +1,7 @@
 import type { AddressInfo } from "node:net";
 import { createServer, type Server } from "node:net";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { DiskRoom } from "../../host/disk-room.ts";
 import type { Driver, DriverState, Machine } from "../../host/driver.ts";
 import { DriverError } from "../../host/driver.ts";
 import { IdleWatch } from "../../host/idle.ts";
@@ -65,17 +66,21 @@ class SteppedDriver implements Driver {
   }
 }
 
+const RESERVE_MIB = 100;
+
 describe("wake", () => {
   let sshd: Server;
   let driver: SteppedDriver;
   let states: MachineStatus[];
   let draining: boolean;
+  let freeMib: number;
   beforeEach(async () => {
     sshd = createServer((socket) => socket.end("SSH-2.0-test\r\n"));
     await new Promise<void>((resolve) => sshd.listen(0, "127.0.0.1", resolve));
     driver = new SteppedDriver();
     states = [];
     draining = false;
+    freeMib = 2 * RESERVE_MIB;
   });
   afterEach(() => new Promise((resolve) => sshd.close(resolve)));
 
@@ -86,6 +91,13 @@ describe("wake", () => {
       log: createLog(() => undefined),
       ready: { timeoutMs, pollMs: 1 },
       sshPort: (sshd.address() as AddressInfo).port,
+      disk: new DiskRoom({
+        dir: "/",
+        reserveMib: RESERVE_MIB,
+        log: createLog(() => undefined),
+        reserveFiles: 0,
+        look: async () => ({ bytes: freeMib * 1024 ** 2, files: 1 }),
+      }),
       isDraining: () => draining,
       onState: (_vm, status) => states.push(status),
     });
@@ -139,6 +151,19 @@ describe("wake", () => {
     expect([outcome(await vm.wake()), vm.status().state]).toEqual(["host-draining", "suspended"]);
     draining = false;
     expect(outcome(await vm.wake())).toBe("running");
+  });
+
+  test("is refused while the disk is full, which lets what runs go on, until there is room again", async () => {
+    const vm = machine();
+    await vm.wake();
+    freeMib = RESERVE_MIB - 1;
+    expect(outcome(await vm.wake())).toBe("running");
+    await vm.suspend();
+    expect([outcome(await vm.wake()), vm.status().state]).toEqual(["host-disk-full", "suspended"]);
+    expect((await vm.delete()).ok).toBe(true);
+    const other = machine();
+    freeMib = RESERVE_MIB;
+    expect(outcome(await other.wake())).toBe("running");
   });
 
   test("says so when the sshd does not answer in time", async () => {

@@ -31,7 +31,7 @@ const GAUGES: readonly Gauge[] = [
   { name: "postern_host_capacity", help: "Most VMs that the host takes.", of: (host) => host.capacity },
   { name: "postern_host_memory_bytes", help: "Memory of the host.", of: (host) => bytes(host.memory) },
   { name: "postern_host_free_memory_bytes", help: "Memory that the host has left.", of: (host) => bytes(host.freeMemory) },
-  { name: "postern_host_free_disk_bytes", help: "Disk that the host has left.", of: (host) => bytes(host.freeDisk) },
+  { name: "postern_host_free_disk_bytes", help: "Disk that the host has left for VMs.", of: (host) => bytes(host.freeDisk) },
 ];
 
 /** What every region knows of its hosts, in the text format of Prometheus (version 0.0.4). */
