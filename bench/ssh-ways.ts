@@ -4,7 +4,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { startSshd } from "../test/forwarder/support/sshd.ts";
 import { run } from "../test/system/command.ts";
-import { findDescendant } from "../test/system/processes.ts";
 import type { SystemAccess } from "../test/system/running-system.ts";
 import { type BenchVm, withVm } from "./account.ts";
 
@@ -37,7 +36,6 @@ export function withWays<T>(system: SystemAccess, use: (ways: Ways) => Promise<T
     const folder = mkdtempSync(join(tmpdir(), "postern-bench-ways-"));
     const jumpHost = await startSshd(folder, []);
     try {
-      const jumpPid = findDescendant(process.pid, join(folder, "sshd_config"));
       const key = join(folder, "key");
       await run("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", key]);
       const publicKey = readFileSync(`${key}.pub`, "utf8").trim();
@@ -52,7 +50,7 @@ export function withWays<T>(system: SystemAccess, use: (ways: Ways) => Promise<T
         directAddress,
         // What -J does, with options of our own for the first hop.
         jump: ["-o", `ProxyCommand=${jumper.join(" ")}`, ...direct],
-        jumpPid,
+        jumpPid: jumpHost.pid,
       });
     } finally {
       await jumpHost.stop();

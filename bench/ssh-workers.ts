@@ -9,11 +9,11 @@ import { login, pause, sealMany } from "./ssh-session.ts";
 const SESSIONS = 8;
 const ROUNDS = 3;
 /** More than one worker carries for one session in a round. */
-const PACKETS_EACH = 120_000;
+const PACKETS_EACH = 250_000;
 /** A keystroke on channel 0 (RFC 4254 section 5.2). */
 const KEYSTROKE = Buffer.from([94, 0, 0, 0, 0, 0, 0, 0, 1, 0x78]);
-const BEGIN_MS = 300;
-const COUNT_MS = 1_200;
+const BEGIN_MS = 200;
+const COUNT_MS = 800;
 
 /**
  * Small packets a second of many sessions with two workers against one, each worker on a core of its own. What clients and

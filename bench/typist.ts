@@ -1,6 +1,7 @@
 import { type ChildProcessByStdio, spawn } from "node:child_process";
 import { once } from "node:events";
 import type { Readable, Writable } from "node:stream";
+import { pause } from "./ssh-session.ts";
 
 /** Keystrokes whose times are not counted: the first ones wait for the login. */
 const WARM_UP = 10;
@@ -15,12 +16,15 @@ export class Typist {
     this.#ssh = spawn("ssh", [...way, "cat"], { stdio: ["pipe", "pipe", "inherit"] });
   }
 
-  /** The time of each keystroke until its echo, in milliseconds. */
-  async type(keystrokes: number): Promise<number[]> {
+  /** The time of each keystroke until its echo, in milliseconds; `restMs` later comes the next one. */
+  async type(keystrokes: number, restMs = 0): Promise<number[]> {
     if (!this.#warm) for (let stroke = 0; stroke < WARM_UP; stroke += 1) await this.#stroke();
     this.#warm = true;
     const times: number[] = [];
-    while (times.length < keystrokes) times.push(await this.#stroke());
+    while (times.length < keystrokes) {
+      times.push(await this.#stroke());
+      if (restMs > 0) await pause(restMs);
+    }
     return times;
   }
 

@@ -23,6 +23,18 @@ const HOLD_BYTES = 262_144;
 
 const turns = new Turns(() => performance.now(), setImmediate);
 
+const readers = new WeakMap<object, LegReader>();
+
+/** One for all protocols: one of its own would cost each of them a shape of its own. */
+const STEP: PropertyDescriptor & ThisType<object> = {
+  get() {
+    return readers.get(this)?.take;
+  },
+  set(parse: Parse) {
+    readers.get(this)?.goOnWith(parse);
+  },
+};
+
 export class LegReader {
   readonly #connection: object;
   readonly #protocol: ReadProtocol;
@@ -44,12 +56,8 @@ export class LegReader {
     this.#owed = connection instanceof ssh2.Client;
     this.#turn = turns.join((isOver) => this.#read(isOver));
     this.#parse = protocol._parse;
-    Object.defineProperty(protocol, "_parse", {
-      get: () => this.#take,
-      set: (parse: Parse) => {
-        this.#parse = parse;
-      },
-    });
+    readers.set(protocol, this);
+    Object.defineProperty(protocol, "_parse", STEP);
     // Before ssh2 hears of it and takes nothing more.
     socket.prependListener("end", () => {
       if (this.#owed) this.#read(() => false);
@@ -60,6 +68,11 @@ export class LegReader {
   /** Whether the packet that is just handed over is the last one of this turn. */
   get turnIsOver(): boolean {
     return this.#isOver();
+  }
+
+  /** `ssh2` wants what follows read another way. */
+  goOnWith(parse: Parse): void {
+    this.#parse = parse;
   }
 
   loggedIn(): void {
@@ -76,8 +89,8 @@ export class LegReader {
     if (!this.#held) this.#socket.resume();
   }
 
-  // In the place of `_parse`: ssh2 takes undefined for "all read".
-  readonly #take = (chunk: Buffer, at: number, end: number): undefined => {
+  /** In the place of `_parse`: `ssh2` takes undefined for "all read". */
+  readonly take = (chunk: Buffer, at: number, end: number): undefined => {
     this.#chunks.push({ chunk, at, end });
     this.#unreadBytes += end - at;
     this.#turn.ask();

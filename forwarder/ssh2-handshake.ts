@@ -52,18 +52,22 @@ export function rekey(connection: object): void {
  * before the connection's first KEXINIT.
  */
 export function keepRightGuesses(connection: object): void {
-  const protocol = readProtocol(connection);
-  let skips = false;
-  Object.defineProperty(protocol, "_skipNextInboundPacket", {
-    get: () => {
-      if (skips && guessedRight(protocol)) skips = false;
-      return skips;
-    },
-    set: (value: boolean) => {
-      skips = value;
-    },
-  });
+  Object.defineProperty(readProtocol(connection), "_skipNextInboundPacket", SKIPS);
 }
+
+const skipping = new WeakSet<PrivateProtocol>();
+
+/** One for all protocols: one of its own would cost each of them a shape of its own. */
+const SKIPS: PropertyDescriptor & ThisType<PrivateProtocol> = {
+  get() {
+    if (skipping.has(this) && guessedRight(this)) skipping.delete(this);
+    return skipping.has(this);
+  },
+  set(value: boolean) {
+    if (value) skipping.add(this);
+    else skipping.delete(this);
+  },
+};
 
 /** A guess is right when both sides prefer the same key exchange and the same host key. */
 function guessedRight({ _kex, _offer }: PrivateProtocol): boolean {

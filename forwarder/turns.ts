@@ -3,11 +3,11 @@ const PIECE_MS = 1;
 /** What those who wait may take together before sockets are looked at again. */
 const TURN_MS = 1;
 /** The part of the process that a connection may use without ever having to wait. */
-const SHARE = 0.05;
+const SHARE = 0.02;
 /** How far ahead of that part it may be and still be served at once. */
-const AHEAD_MS = 40;
+const AHEAD_MS = 100;
 /** How far behind it can fall; where a new one starts, since strangers must not outrank those who have paid. */
-const MOST_BEHIND_MS = 200;
+const MOST_BEHIND_MS = 500;
 
 /** Does what there is to do until nothing is left, or `isOver` after at least one step; answers whether all is done. */
 export type Work = (isOver: () => boolean) => boolean;

@@ -17,8 +17,13 @@ export interface Sshd {
   stop(): Promise<void>;
 }
 
+export interface SshdProcess extends Sshd {
+  /** Of the listening process, which forks for every connection. */
+  readonly pid: number;
+}
+
 /** By default the VM's side too asks for new keys in the middle of a transfer. */
-export async function startSshd(folder: string, more: readonly string[] = ["RekeyLimit 4M"]): Promise<Sshd> {
+export async function startSshd(folder: string, more: readonly string[] = ["RekeyLimit 4M"]): Promise<SshdProcess> {
   mkdirSync("/run/sshd", { recursive: true });
   const hostKeyFile = join(folder, "target_host_key");
   const keysFile = join(folder, "authorized_keys");
@@ -59,7 +64,9 @@ export async function startSshd(folder: string, more: readonly string[] = ["Reke
   });
   const closed = new Promise<void>((resolve) => child.on("close", () => resolve()));
   await until(`sshd listens: ${log}`, () => accepts(port));
+  if (child.pid === undefined) throw new Error("sshd did not start");
   return {
+    pid: child.pid,
     port,
     hostKey: pair.publicKey,
     authorise: (publicKey) => appendFileSync(keysFile, `${publicKey}\n`),
