@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { ALL_ON, ISOLATES, type Switches, VERIFIERS, World } from "./world.ts";
+import { ISOLATES } from "./edge.ts";
+import { ALL_ON, type Switches, VERIFIERS, World } from "./world.ts";
 
 /** The bound with the feed down (`docs/consistency.md`); with all messages delivered a floor takes no time in the model. */
 const STALE_BOUND_MS = 20_000;
@@ -10,7 +11,7 @@ const RUNS = 20_000;
 
 type Step =
   | { readonly do: "advance"; readonly ms: number }
-  | { readonly do: "narrow" | "deploy" }
+  | { readonly do: "narrow" | "moveAndReturn" | "deploy" }
   | { readonly do: "widen" | "loseIsolate" | "loseLocation"; readonly isolate: number }
   | { readonly do: "stall" | "lose" | "repeat" | "cut" | "restart" | "reach"; readonly verifier: number }
   | { readonly do: "arrive"; readonly verifier: number; readonly isOutOfOrder: boolean }
@@ -29,6 +30,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 3, arbitrary: fc.record({ do: fc.constant("stall" as const), verifier }) },
   { weight: 3, arbitrary: fc.record({ do: fc.constant("arrive" as const), verifier, isOutOfOrder: fc.boolean() }) },
   { weight: 2, arbitrary: fc.constant({ do: "narrow" as const }) },
+  { weight: 1, arbitrary: fc.constant({ do: "moveAndReturn" as const }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant("widen" as const), isolate }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constantFrom("lose" as const, "repeat" as const), verifier }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constantFrom("cut" as const, "restart" as const), verifier }) },
@@ -46,6 +48,8 @@ async function take(world: World, step: Step): Promise<void> {
       return world.advance(step.ms);
     case "narrow":
       return world.narrow();
+    case "moveAndReturn":
+      return world.moveAndReturn();
     case "deploy":
       return world.deploy();
     case "widen":
@@ -90,6 +94,7 @@ test.each<[keyof Switches, string]>([
   ["floors", "a floor is not looked at"],
   ["readAt", "a silent feed changes nothing"],
   ["numbers", "nobody notices that a floor was lost"],
+  ["grantEpochs", "a grant outlives its account's hold on the VM"],
 ] as const)(
   "without %s the model finds a stale yes: %s",
   async (part) => {

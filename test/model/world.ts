@@ -1,17 +1,11 @@
-import { z } from "zod";
 import type { Verdict } from "../../durable-objects/contract.ts";
 import { failure, type Result, success } from "../../protocol/failures.ts";
 import { FeedNumbers } from "../../protocol/feed-numbers.ts";
 import { type Floor, FloorTable } from "../../protocol/floors.ts";
-import { identitySubject } from "../../protocol/subjects.ts";
+import { identitySubject, type Subject, vmSubject } from "../../protocol/subjects.ts";
 import { CLOCK_TOLERANCE_S, type TicketClaims } from "../../protocol/ticket.ts";
 import { DEFAULT_VERIFIER_LIMITS, staleness } from "../../protocol/verifier.ts";
-import type { Colo } from "../../worker/cache/colo.ts";
-import { FactCache, type Lookup } from "../../worker/cache/facts.ts";
-import type { Kept } from "../../worker/cache/freshness.ts";
-import { Refusals } from "../../worker/cache/refusals.ts";
-import { edgeTicketLifeS } from "../../worker/services/ticket-basis.ts";
-import { ticketClaimsOf } from "../../worker/tickets/claims.ts";
+import { ModelEdge, must, REFUSAL_MAX_AGE_MS } from "./edge.ts";
 
 /**
  * A small model of everything that stands between a narrowing change and a request: one identity's object, two regions, a
@@ -26,21 +20,20 @@ export interface Switches {
   readonly readAt: boolean;
   /** Whether verifiers count floors. */
   readonly numbers: boolean;
+  /** Whether a grant says at which epoch of the VM it holds. */
+  readonly grantEpochs: boolean;
 }
 
-export const ALL_ON: Switches = { floors: true, readAt: true, numbers: true };
+export const ALL_ON: Switches = { floors: true, readAt: true, numbers: true, grantEpochs: true };
 
-const VERDICT_MAX_AGE_MS = 60_000;
-const REFUSAL_MAX_AGE_MS = 2_000;
-const TICKET_REUSE_MARGIN_MS = 15_000;
 const HEARTBEAT_MS = 1_500;
 const FLOOR_KEEP_MS = 300_000;
 const SUBJECT = identitySubject("a".repeat(16));
-const QUESTION = "q";
+const ACCOUNT = "c".repeat(16);
+const VM = "v".repeat(20);
+const PLACE = { vmId: VM, accountId: ACCOUNT, region: "r", hostId: "h", hostUrl: "http://h", ports: [] } as const;
 const REGIONS = 2;
-const LOCATION_OF_ISOLATE = [0, 0, 1] as const;
 
-export const ISOLATES = LOCATION_OF_ISOLATE.length;
 export const VERIFIERS = REGIONS;
 
 type Message =
@@ -52,8 +45,8 @@ interface Region {
   sent: number;
   /** The identity's object cannot reach it. */
   isOutOfReach: boolean;
-  /** A floor that it could not be told. */
-  untold: Floor | null;
+  /** Floors that it could not be told, the newest of each subject. */
+  untold: Map<Subject, Floor>;
   /** When it was told of the last narrowing. */
   toldAt: number;
 }
@@ -74,12 +67,6 @@ interface Verifier {
   skewMs: number;
 }
 
-interface Isolate {
-  verdicts: FactCache<Verdict>;
-  refusals: Refusals;
-  ticket: { readonly claims: TicketClaims; readonly of: Verdict } | null;
-}
-
 /** What came of a request. `busy`: 503. */
 export type Outcome = "allowed" | "refused" | "busy";
 
@@ -87,22 +74,27 @@ export class World {
   now = 1_900_000_000_000;
   readonly #switches: Switches;
   #epoch = 1;
-  #isGranted = true;
+  #vmEpoch = 1;
+  /** The VM's epoch when it was granted, as the identity's row has it; null: there is no grant. */
+  #grantedVmEpoch: number | null = 1;
+  #lastNarrowing: Floor | null = null;
   /** When the grant was last taken away, or last given. */
   narrowedAt = Number.NEGATIVE_INFINITY;
   widenedAt = Number.NEGATIVE_INFINITY;
-  /** The location that has the mark of the last widening. */
-  #markedLocation: number | null = null;
   #regions: Region[] = Array.from({ length: REGIONS }, () => ({
     floors: [],
     sent: 0,
     isOutOfReach: false,
-    untold: null,
+    untold: new Map(),
     toldAt: Number.NEGATIVE_INFINITY,
   }));
   #verifiers: Verifier[];
-  #isolates: Isolate[] = LOCATION_OF_ISOLATE.map(newIsolate);
-  #locations: Map<string, unknown>[] = [new Map(), new Map()];
+  readonly #edge = new ModelEdge({
+    identity: SUBJECT,
+    now: () => this.now,
+    readVerdict: () => this.#readVerdict(),
+    readPlace: () => ({ ...PLACE, epoch: this.#vmEpoch, readAt: this.now }),
+  });
 
   constructor(switches: Switches, skewsMs: readonly number[]) {
     this.#switches = switches;
@@ -111,13 +103,12 @@ export class World {
   }
 
   get isGranted(): boolean {
-    return this.#isGranted;
+    return this.#grantedVmEpoch === this.#vmEpoch;
   }
 
   /** Whether a refusal at this isolate may still be one from before the widening. */
   mayRepeatRefusal(isolate: number): boolean {
-    const location = LOCATION_OF_ISOLATE[isolate] ?? 0;
-    return location !== this.#markedLocation && this.now - this.widenedAt <= REFUSAL_MAX_AGE_MS;
+    return !this.#edge.hasMark(isolate) && this.now - this.widenedAt <= REFUSAL_MAX_AGE_MS;
   }
 
   /** Lets time pass, with heartbeats at their times. */
@@ -130,13 +121,24 @@ export class World {
 
   /** Takes the grant away: change, epoch and floor in one step, and the floor to every region. */
   narrow(): void {
-    if (!this.#isGranted) return;
-    this.#isGranted = false;
+    if (!this.isGranted) return;
+    this.#grantedVmEpoch = null;
     this.#epoch += 1;
+    this.#announce({ sub: SUBJECT, epoch: this.#epoch, at: this.now });
+  }
+
+  /** The VM goes to another account and comes back: the grant stays as a row. */
+  moveAndReturn(): void {
+    if (!this.isGranted) return;
+    this.#vmEpoch += 2;
+    this.#announce({ sub: vmSubject(VM), epoch: this.#vmEpoch, at: this.now });
+  }
+
+  #announce(floor: Floor): void {
     this.narrowedAt = this.now;
-    const floor = { sub: SUBJECT, epoch: this.#epoch, at: this.now };
+    this.#lastNarrowing = floor;
     for (const [index, region] of this.#regions.entries()) {
-      if (region.isOutOfReach) region.untold = floor;
+      if (region.isOutOfReach) region.untold.set(floor.sub, floor);
       else this.#tell(index, floor);
     }
   }
@@ -145,14 +147,15 @@ export class World {
   reach(index: number): void {
     const region = this.#region(index);
     region.isOutOfReach = !region.isOutOfReach;
-    if (!region.isOutOfReach && region.untold !== null) this.#tell(index, region.untold);
+    if (!region.isOutOfReach) for (const floor of [...region.untold.values()]) this.#tell(index, floor);
   }
 
   /** Until when a verifier may still admit what the last narrowing took away, if its feed may be silent for `silentMs`. */
   mayAdmitUntil(index: number, silentMs: number, untoldMs: number): number {
     const { untold, toldAt } = this.#region(index);
     const longest = this.narrowedAt + untoldMs;
-    return untold === null ? Math.min(toldAt + silentMs, longest) : longest;
+    const isTold = [...untold.values()].every((floor) => floor !== this.#lastNarrowing);
+    return isTold ? Math.min(toldAt + silentMs, longest) : longest;
   }
 
   #tell(index: number, floor: Floor): void {
@@ -160,8 +163,8 @@ export class World {
     const verifier = this.#verifier(index);
     region.floors = [...region.floors.filter(({ at }) => at + FLOOR_KEEP_MS >= this.now), floor];
     region.sent += 1;
-    region.untold = null;
-    region.toldAt = this.now;
+    region.untold.delete(floor.sub);
+    if (floor === this.#lastNarrowing) region.toldAt = this.now;
     if (!verifier.isConnected) return;
     verifier.channel.push({ kind: "floor", floor, number: region.sent });
     if (!verifier.isStalled) this.#flow(index);
@@ -169,11 +172,10 @@ export class World {
 
   /** Gives it again, through an isolate. */
   async widen(isolate: number): Promise<void> {
-    if (this.#isGranted) return;
-    this.#isGranted = true;
+    if (this.isGranted) return;
+    this.#grantedVmEpoch = this.#vmEpoch;
     this.widenedAt = this.now;
-    this.#markedLocation = LOCATION_OF_ISOLATE[isolate] ?? null;
-    await this.#isolate(isolate).refusals.widen(SUBJECT, this.#refusalLimits(isolate));
+    await this.#edge.widen(isolate);
   }
 
   /** A verifier sends a heartbeat, whose answer is then on its way; or gives up a connection that answers none. */
@@ -265,76 +267,43 @@ export class World {
   }
 
   loseIsolate(isolate: number): void {
-    this.#isolates[isolate] = newIsolate();
+    this.#edge.loseIsolate(isolate);
   }
 
   loseLocation(isolate: number): void {
-    this.#colo(isolate).clear();
-    if (LOCATION_OF_ISOLATE[isolate] === this.#markedLocation) this.#markedLocation = null;
+    this.#edge.loseLocation(isolate);
   }
 
   /** A deploy: new isolates everywhere, and every socket drops. */
   deploy(): void {
-    this.#isolates = LOCATION_OF_ISOLATE.map(newIsolate);
+    this.#edge.loseIsolates();
     for (let index = 0; index < VERIFIERS; index += 1) this.#drop(index);
   }
 
-  /** A request by one isolate to one verifier, as `worker/hosts/forward.ts` makes it. */
+  /** A request by one isolate to one verifier. */
   async request(isolate: number, index: number): Promise<Outcome> {
-    const refusal = await this.#isolate(isolate).refusals.find(SUBJECT, QUESTION, this.#refusalLimits(isolate));
-    if (refusal !== null) return "refused";
-    const { verdicts } = this.#isolate(isolate);
-    const first = await this.#noting(isolate, () => verdicts.find(QUESTION, this.#lookup(isolate), () => this.#read()));
-    if (!first.ok) return "refused";
-    if (this.#verify(index, this.#ticket(isolate, first.value)) === null) return "allowed";
-    const again = await this.#noting(isolate, () =>
-      verdicts.reread(QUESTION, first.value, this.#lookup(isolate), () => this.#read()),
-    );
-    if (!again.ok) return "refused";
-    return this.#verify(index, this.#ticket(isolate, again.value)) === null ? "allowed" : "busy";
+    const known = await this.#edge.known(isolate);
+    if (known === null) return "refused";
+    if (this.#verify(index, this.#edge.ticket(isolate, known)) === null) return "allowed";
+    const again = await this.#edge.again(isolate, known);
+    if (again === null) return "refused";
+    return this.#verify(index, this.#edge.ticket(isolate, again)) === null ? "allowed" : "busy";
   }
 
-  async #noting(isolate: number, look: () => Promise<{ readonly result: Result<Verdict> }>): Promise<Result<Verdict>> {
-    const askedAt = this.now;
-    const { result } = await look();
-    if (!result.ok) {
-      const limits = this.#refusalLimits(isolate);
-      this.#isolate(isolate).refusals.enter(SUBJECT, QUESTION, { failure: result.failure, askedAt }, limits);
-    }
-    return result;
-  }
-
-  async #read(): Promise<Result<Verdict>> {
-    if (!this.#isGranted) return failure("vm-not-found", "not granted");
+  #readVerdict(): Result<Verdict> {
+    if (this.#grantedVmEpoch === null) return failure("vm-not-found", "not granted");
     return success({
       subject: SUBJECT,
-      accountId: "c".repeat(16),
+      accountId: ACCOUNT,
       credentialId: "t".repeat(16),
-      vmId: "v".repeat(20),
+      vmId: VM,
       operation: "exec",
       linuxUser: "root",
       epoch: this.#epoch,
       readAt: this.now,
       expiresAt: null,
+      ...(this.#switches.grantEpochs && { grantedVmEpoch: this.#grantedVmEpoch }),
     });
-  }
-
-  #ticket(isolate: number, verdict: Verdict): TicketClaims {
-    const holder = this.#isolate(isolate);
-    const { ticket } = holder;
-    if (ticket?.of === verdict && this.now < ticket.claims.exp * 1000 - TICKET_REUSE_MARGIN_MS) return ticket.claims;
-    const claims = ticketClaimsOf("i", verdict, {
-      hostId: "h",
-      hostUrl: "http://h",
-      accountEpoch: 1,
-      vmEpoch: 1,
-      azp: "edge",
-      lifeS: edgeTicketLifeS(verdict.readAt, this.now, { VERDICT_MAX_AGE_MS, TICKET_REUSE_MARGIN_MS }),
-      now: this.now,
-      randomBytes: (length) => new Uint8Array(length),
-    });
-    holder.ticket = { claims, of: verdict };
-    return claims;
   }
 
   /** Null: it admits. Else why not. */
@@ -356,37 +325,6 @@ export class World {
     verifier.heardAt = Math.max(verifier.heardAt ?? 0, at + verifier.skewMs);
   }
 
-  #lookup(isolate: number): Lookup {
-    return {
-      clock: () => this.now,
-      colo: this.#shared(isolate),
-      maxEntries: 10,
-      maxAgeMs: VERDICT_MAX_AGE_MS,
-      waitUntil: () => undefined,
-    };
-  }
-
-  #refusalLimits(isolate: number) {
-    return { now: this.now, colo: this.#shared(isolate), maxEntries: 10, maxAgeMs: REFUSAL_MAX_AGE_MS };
-  }
-
-  #shared(isolate: number): Colo {
-    const kept = this.#colo(isolate);
-    return {
-      get: async (key) => kept.get(key) ?? null,
-      put: async (key, value) => void kept.set(key, value),
-      drop: async (key) => void kept.delete(key),
-    };
-  }
-
-  #colo(isolate: number): Map<string, unknown> {
-    return must(this.#locations[LOCATION_OF_ISOLATE[isolate] ?? 0]);
-  }
-
-  #isolate(isolate: number): Isolate {
-    return must(this.#isolates[isolate]);
-  }
-
   #region(index: number): Region {
     return must(this.#regions[index]);
   }
@@ -394,12 +332,6 @@ export class World {
   #verifier(index: number): Verifier {
     return must(this.#verifiers[index]);
   }
-}
-
-function newIsolate(): Isolate {
-  // The model's location keeps values as they are, so their form needs no check beyond whether there is one.
-  const kept = z.custom<Kept<Verdict>>((value) => value !== null);
-  return { verdicts: new FactCache("verdict", kept), refusals: new Refusals(), ticket: null };
 }
 
 function newVerifier(): Omit<Verifier, "skewMs"> {
@@ -414,9 +346,4 @@ function newVerifier(): Omit<Verifier, "skewMs"> {
     isCut: false,
     unanswered: [],
   };
-}
-
-function must<T>(value: T | undefined): T {
-  if (value === undefined) throw new Error("the model has no such part");
-  return value;
 }

@@ -9,6 +9,7 @@ import { resolveAccount, resolvePrincipal } from "../auth/resolve.ts";
 import type { Edge } from "../edge.ts";
 import { CREDENTIAL_INVALID, VM_NOT_FOUND } from "../masks.ts";
 import { accountObject, ask, identityObject, vmObject } from "../objects.ts";
+import { holdsAt, isPlaceFor } from "./grant-epoch.ts";
 import { keyStanding, keyVerdict, tokenVerdict } from "./known.ts";
 
 /** What a caller wants to do, before anything about it is checked. */
@@ -91,14 +92,7 @@ export async function locate(edge: Edge, verdict: Verdict): Promise<Result<Place
 
 /** Refuses a place whose VM is not the verdict's account's, or was not all the time since it was granted. */
 export function ofAccount(verdict: Verdict, placement: Result<Placement>): Result<Placement> {
-  if (!placement.ok) return placement;
-  const { accountId, epoch } = placement.value;
-  return accountId === verdict.accountId && holdsAt(verdict, epoch) ? placement : VM_NOT_FOUND;
-}
-
-/** Whether a verdict's grant, if it hangs on one, still holds at this epoch of the VM. */
-export function holdsAt({ grantedVmEpoch }: Pick<Verdict, "grantedVmEpoch">, vmEpoch: number): boolean {
-  return grantedVmEpoch === undefined || grantedVmEpoch === vmEpoch;
+  return placement.ok && !isPlaceFor(verdict, placement.value) ? VM_NOT_FOUND : placement;
 }
 
 async function readQuestion(edge: Edge, credential: Credential, request: VmRequest): Promise<Result<VerdictQuestion>> {

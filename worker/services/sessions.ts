@@ -9,7 +9,7 @@ import type { ServicePrincipal } from "../auth/service.ts";
 import type { Edge } from "../edge.ts";
 import { CREDENTIAL_INVALID, VM_NOT_FOUND } from "../masks.ts";
 import { accountObject, ask, identityObject, vmObject } from "../objects.ts";
-import { holdsAt } from "./authorise.ts";
+import { holdsAt } from "./grant-epoch.ts";
 
 /**
  * Whether a live SSH or terminal session may go on: the credential that began it still holds, still admits its Linux user, and the
