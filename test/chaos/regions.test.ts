@@ -63,7 +63,7 @@ const narrowings: [string, (holder: Holder) => Promise<unknown>][] = [
 ];
 
 test.each(narrowings)(
-  "within 2 s of its end a %s is refused by the hosts of both regions and its live SSH is cut at both forwarders",
+  "who loses the %s is refused by the hosts of both regions within 2 s, and live SSH is cut at both forwarders",
   async (_what, narrow) => {
     const holder = await newHolder(owner, Object.values(vms));
     const sessions = system.all.map((region) => longSession(region, vms[region.name], holder.token));
