@@ -36,7 +36,8 @@ it.each(OPERATIONS)(
     expect(response.status).toBeLessThan(300);
     const trace = response.headers.get(TRACE);
     expect(trace).toMatch(/^[0-9a-f]{32}$/);
-    expect(askedSince(before)).toEqual([[asked, trace]]);
+    // A create whose answer nobody reads is undone, at some time, under its own trace id.
+    expect(askedSince(before)).toContainEqual([asked, trace]);
   },
 );
 
@@ -45,5 +46,5 @@ it("a create that goes on in the background keeps the trace id of the answer tha
   const headers = { "x-freestyle-background-after-secs": "0" };
   const response = await call("/v5/vms", { method: "POST", key: world.account.key, headers, body: { firewall: { rules: [] } } });
   expect(response.status).toBe(202);
-  await vi.waitFor(() => expect(askedSince(before)).toEqual([["PUT ", response.headers.get(TRACE)]]), 10_000);
+  await vi.waitFor(() => expect(askedSince(before)).toContainEqual(["PUT ", response.headers.get(TRACE)]), 10_000);
 });
