@@ -4,6 +4,7 @@ import { DEFAULT_LINUX_USER, IMAGE_USER, isLinuxUser } from "../protocol/linux-u
 import type { SetupStep } from "./accounts-plan.ts";
 import { type CommandLimits, startCommand } from "./command.ts";
 import type { GuestChannel, GuestSsh, StartChannel } from "./guest-ssh.ts";
+import { findMarked, killWithKin, readMarked } from "./kill-command.ts";
 import type { ManagedMachine } from "./machine.ts";
 import { shellQuote } from "./shell-quote.ts";
 import type { ReleaseSlot } from "./slots.ts";
@@ -13,6 +14,7 @@ const CHECK_LIMITS: CommandLimits = { outputBytes: 64 * 1024, drainMs: 500, kill
 const CHECK_TIMEOUT_MS = 10_000;
 /** One account may take long: `useradd` copies the skeleton and may find a slow disk. */
 const SETUP_TIMEOUT_MS = 60_000;
+const KILL_ROUNDS = 3;
 /** What images give the account that is meant to be used (contract section 7). */
 const IMAGE_UID = 1000;
 /** Login shells that refuse to be one. */
@@ -99,16 +101,21 @@ export class Accounts {
   }
 
   /**
-   * Kills every process whose environment holds exactly `assignment` (`NAME=value`, no quotes or spaces), children that went
-   * to the background included. As `linuxUser`, since root in a container may not read other users' environments; and as
-   * root for what became root's. Beside the line of operations: it makes room in it.
+   * Kills every process whose environment holds exactly `assignment` (`NAME=value`, no quotes or spaces), children that went to the
+   * background included, and all that began from one and lost it. Looked for as `linuxUser`, since root in a container may not
+   * read other users' environments, and as root; killed as root, since a command may have become anybody. Beside the line of
+   * operations: it makes room in it.
    */
   async killMarked(machine: ManagedMachine, linuxUser: string, assignment: string): Promise<void> {
-    const find = `grep --files-with-matches --no-messages --null-data --line-regexp ${assignment} /proc/[0-9]*/environ`;
+    const find = inShell(findMarked(assignment));
+    const finders = [...new Set([linuxUser, "root"])];
     // More than once: a process may have forked while the list was made.
-    const script = `for round in 1 2 3; do found=$(${find} | cut -d/ -f3); [ -n "$found" ] || exit 0; kill -KILL $found; done`;
-    const command = inShell(script);
-    await Promise.all([...new Set([linuxUser, "root"])].map((user) => this.#run(machine, user, command, CHECK_TIMEOUT_MS)));
+    for (let round = 0; round < KILL_ROUNDS; round += 1) {
+      const found = await Promise.all(finders.map((user) => this.#run(machine, user, find, CHECK_TIMEOUT_MS)));
+      const marked = found.flatMap((answer) => (answer.ok ? readMarked(answer.value.stdout) : []));
+      if (marked.length === 0) return;
+      await this.#asRoot(machine, inShell(killWithKin(marked)), CHECK_TIMEOUT_MS);
+    }
   }
 
   /**

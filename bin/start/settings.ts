@@ -26,6 +26,14 @@ export const startSettings = z.object({
 /** Settings of `postern start`. */
 export type StartSettings = z.infer<typeof startSettings>;
 
+/** Throws unless this user may make guests. `uid`: as `process.getuid` says it. */
+export function requireRoot(uid: number | undefined): void {
+  if (uid === 0) return;
+  throw new Error(
+    "this must be run as root: it installs packages, and guests have networks, mounts and firewall rules of their own",
+  );
+}
+
 /** Reads them. Throws `SettingsError`, which names every bad one. */
 export function readStartSettings(env: NodeJS.ProcessEnv): StartSettings {
   const settings = readSettings(startSettings, env);

@@ -15,7 +15,7 @@ import { claimHome, type Home, homeFromEnvironment, keepPrivateFile, makeHome, r
 import { endLeftConnections } from "./left-clients.ts";
 import { choosePort } from "./ports.ts";
 import { readyScreen } from "./screen.ts";
-import { edgeVars, readStartSettings, type StartSettings } from "./settings.ts";
+import { edgeVars, readStartSettings, requireRoot, type StartSettings } from "./settings.ts";
 import { knownHosts, sshConfig } from "./ssh-config.ts";
 
 const REGION = "local";
@@ -32,6 +32,7 @@ const childLine = z.union([
  * stays until `signal` aborts; then stops everything in the order in which nobody is cut off by surprise.
  */
 export async function startSystem(env: NodeJS.ProcessEnv, signal: AbortSignal, say: (text: string) => void): Promise<void> {
+  requireRoot(process.getuid?.());
   const settings = readStartSettings(env);
   const edgeSettings = edgeVars(env);
   const home = homeFromEnvironment(env);
@@ -50,8 +51,7 @@ export async function startSystem(env: NodeJS.ProcessEnv, signal: AbortSignal, s
     // The forwarder first, so that people are told; then the host, which stops its guests; the edge last.
     for (const child of running.reverse()) await child.stop();
     // A host that was killed cannot have taken its guests down itself.
-    await removeLeftovers(home.hostState);
-    releaseHome(home);
+    await removeLeftovers(home.hostState).finally(() => releaseHome(home));
   }
 }
 

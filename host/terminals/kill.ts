@@ -1,3 +1,5 @@
+import { readStat } from "../kill-command.ts";
+
 /**
  * POSIX shell text that prints the session ids (proc(5), field 6 of `stat`) of processes started by sshd whose environment
  * holds exactly `assignment`: the leaders of terminal sessions. `assignment` must hold nothing that a shell or grep reads.
@@ -30,9 +32,4 @@ export function killEveryoneIn(session: string): string {
     `  kill -KILL $found`,
     `done`,
   ].join("\n");
-}
-
-/** Reads a process's `stat` into `$1`…, without its name, which may hold spaces and parentheses. */
-function readStat(path: string): string {
-  return `read -r line < ${path} 2>/dev/null || continue; set -- \${line##*) }`;
 }

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, onTestFinished, test } from "vitest";
 import { parseDestination } from "../../bin/ssh/access.ts";
-import { edgeVars, readStartSettings } from "../../bin/start/settings.ts";
+import { edgeVars, readStartSettings, requireRoot } from "../../bin/start/settings.ts";
 import { SettingsError } from "../../service/settings.ts";
 
 const POSTERN = fileURLToPath(new URL("../../bin/postern.ts", import.meta.url));
@@ -106,6 +106,11 @@ test.each([
 
 test("settings of the edge that are empty are as if they were not there", () => {
   expect(edgeVars({ MAX_JSON_BYTES: "", VM_DOMAIN: "", REGIONS: "x" })).toEqual({ MAX_JSON_BYTES: "", VM_DOMAIN: "" });
+});
+
+test("start says that it must be run as root, before it makes anything", () => {
+  expect(() => requireRoot(65_534)).toThrow("must be run as root");
+  expect(() => requireRoot(0)).not.toThrow();
 });
 
 test("both ports may be any free one", () => {

@@ -82,6 +82,14 @@ describe("exec", () => {
     await until(async () => !(await isRunning("sleep 4711")), "the command is gone");
   });
 
+  test.each([
+    ["loses its environment", "env -i sleep 4715; true", "developer"],
+    ["is another Linux user's by then", "su - developer -c 'sleep 4715'; true", "root"],
+  ])("kills a command that runs out of time though it %s", async (_how, command, user) => {
+    expect((await run({ command, timeoutMs: 300 }, user)).body.kind).toBe("exec-timed-out");
+    await until(async () => !(await isRunning("sleep 4715")), "the command is gone");
+  });
+
   test("kills a command whose caller went away", async () => {
     const controller = new AbortController();
     const ticket = await host.edge.ticket(host.agent.id, { vm, user: "root", op: "exec" });
