@@ -130,8 +130,8 @@ class ContainerDriver implements Driver {
     const { engine, network, addresses, ownIds } = this.#use();
     const { vmId, internet = true, resources = {} } = spec;
     const found = await engine.inspect(vmId);
-    if (found !== null && found.state !== "new") return this.start(vmId);
-    // Its maker was interrupted, perhaps before the seed files were in: it holds nothing worth keeping.
+    if (asMachine(found) !== null) return this.start(vmId);
+    // Its maker was interrupted, perhaps before the seed files were in, or who removed it: it holds nothing worth keeping.
     if (found !== null) await discard(this.#use(), vmId);
     const image = await this.#imageFor(spec);
     const address = addresses.assign(vmId);
@@ -151,17 +151,16 @@ class ContainerDriver implements Driver {
 
   async start(vmId: string): Promise<Machine> {
     const { engine, network } = this.#use();
-    const { state } = await this.#find(vmId);
-    const halfStopped = (await engine.inspect(vmId))?.halfStopped === true;
-    if (halfStopped) await engine.stop(vmId);
-    if (state === "stopped" || halfStopped) return this.#boot(vmId);
-    if (state === "paused") await engine.unpause(vmId);
+    const made = await engine.inspect(vmId);
+    const machine = asMachine(made);
+    if (made === null || machine === null) throw unknown(vmId);
+    if (made.halfStopped) await engine.stop(vmId);
+    if (machine.state === "stopped" || made.halfStopped) return this.#boot(vmId);
+    if (machine.state === "paused") await engine.unpause(vmId);
     else await engine.thaw(vmId);
-    const machine = await engine.inspect(vmId);
-    if (machine === null || machine.pid === 0) throw new DriverError("engine", `${vmId} ended while it was started`);
     // A start may have been interrupted before the network was there; where it is, nothing changes.
-    await network.attach(machine.address, machine.pid, machine.internet);
-    return { vmId, address: machine.address, state: "running" };
+    await network.attach(made.address, made.pid, made.internet);
+    return { ...machine, state: "running" };
   }
 
   async pause(vmId: string): Promise<Machine> {
@@ -235,7 +234,7 @@ class ContainerDriver implements Driver {
 
   async #boot(vmId: string): Promise<Machine> {
     const { engine, network, sizes } = this.#use();
-    await startAnew(this.#use(), vmId);
+    await startAnew(this.#use(), vmId, this.#settings.engineRequestMs);
     const machine = await engine.inspect(vmId);
     if (machine === null || machine.pid === 0) throw new DriverError("engine", `${vmId} ended as soon as it was started`);
     const resized = limitsOf(sizes.read(vmId));
@@ -244,11 +243,11 @@ class ContainerDriver implements Driver {
     return { vmId, address: machine.address, state: "running" };
   }
 
-  /** Takes over the machines that are there: those that run keep running, those that never ran are removed. */
+  /** Takes over the machines that are there: those that run keep running, those half made or half removed are removed. */
   async #adopt(opened: Opened): Promise<void> {
     const { engine, network, addresses } = opened;
     for (const { vmId, address, state, internet } of await engine.list()) {
-      if (state === "new") {
+      if (state === "new" || state === "going") {
         await discard(opened, vmId);
         continue;
       }
@@ -280,7 +279,7 @@ class ContainerDriver implements Driver {
 
   async #find(vmId: string): Promise<Machine> {
     const machine = await this.inspect(vmId);
-    if (machine === null) throw new DriverError("no-such-machine", `there is no machine ${vmId}`);
+    if (machine === null) throw unknown(vmId);
     return machine;
   }
 
@@ -290,7 +289,7 @@ class ContainerDriver implements Driver {
   }
 }
 
-/** Removes a machine whose maker was interrupted. */
+/** Removes a machine that was half made or half removed. */
 async function discard(opened: Opened, vmId: string): Promise<void> {
   await clearUnknown(opened, vmId);
   await opened.engine.remove(vmId);
@@ -303,7 +302,7 @@ async function clearUnknown({ home, engine }: Opened, vmId: string): Promise<voi
 }
 
 /** Starts a machine; once more, from scratch, where what an interrupted start has left is in the way. */
-async function startAnew(opened: Opened, vmId: string): Promise<void> {
+async function startAnew(opened: Opened, vmId: string, limitMs: number): Promise<void> {
   const { engine, home } = opened;
   try {
     await engine.start(vmId);
@@ -313,13 +312,18 @@ async function startAnew(opened: Opened, vmId: string): Promise<void> {
     await removeHalfStarted(home, made.containerId);
     // Only this makes the engine forget that the machine was ready to run; where it refuses, nothing is lost.
     const cleanUp = ["container", "cleanup", made.containerId];
-    if (made.halfStarted) await runCommand("engine", "podman", cleanUp, { env: home.env }).catch(() => undefined);
+    const options = { env: home.env, timeoutMs: limitMs };
+    if (made.halfStarted) await runCommand("engine", "podman", cleanUp, options).catch(() => undefined);
     await engine.start(vmId);
   }
 }
 
+function unknown(vmId: string): DriverError {
+  return new DriverError("no-such-machine", `there is no machine ${vmId}`);
+}
+
 function asMachine(machine: EngineMachine | null): Machine | null {
-  if (machine === null || machine.state === "new") return null;
+  if (machine === null || machine.state === "new" || machine.state === "going") return null;
   return { vmId: machine.vmId, address: machine.address, state: machine.state };
 }
 

@@ -6,6 +6,7 @@ import type { ContainerSettings } from "./container-settings.ts";
 import { attempt, isDamagedImage, isNameTaken, withMountPoint } from "./engine-request.ts";
 import { setMachineFrozen } from "./home-cgroups.ts";
 import { type IdRange, idRangeFrom } from "./id-ranges.ts";
+import { reportEnd } from "./lost-monitor.ts";
 import {
   ADDRESS_LABEL,
   containerOf,
@@ -29,6 +30,9 @@ const ANCHOR = "postern-anchor";
 /** The container that shows whether guests may have ids of their own. */
 const PROBE = "postern-probe";
 
+/** What the engine says of a guest that it has not been told the end of. */
+const BELIEVED_ALIVE = ["running", "paused", "stopping"];
+
 /** Repository of the images that are snapshots; their tags are the snapshots' ids. */
 const SNAPSHOTS = "localhost/postern-snapshot";
 /** Of those whose files still have the ids of the machine's range: no snapshots yet, and removed whenever they are met. */
@@ -39,14 +43,17 @@ const disk = z
   .looseObject({ GraphDriver: z.looseObject({ Data: z.looseObject({ UpperDir: z.string(), LowerDir: z.string().optional() }) }) })
   .transform(({ GraphDriver: { Data } }) => ({ upper: Data.UpperDir, lower: Data.LowerDir ?? "" }));
 
-/** A container that stands for a machine. `new`: made, but it never ran, so its maker was interrupted. */
+/**
+ * A container that stands for a machine. `new`: made, but it never ran, so its maker was interrupted. `going`: about to be removed, or
+ * left so by an engine that was killed; the rest of it is to be removed too.
+ */
 export interface EngineMachine {
   readonly vmId: string;
   readonly address: string;
   readonly internet: boolean;
   /** The guest's own ids; null: the host's. */
   readonly ids: IdRange | null;
-  readonly state: DriverState | "new";
+  readonly state: DriverState | "new" | "going";
 }
 
 /** What only a look at one machine tells. */
@@ -100,14 +107,22 @@ export class Engine {
   }
 
   async list(): Promise<readonly EngineMachine[]> {
-    const found = await attempt("list", () => this.#docker.listContainers({ all: true, filters: { label: [VM_LABEL] } }));
+    const found = await this.#withoutHalfRemoved(() =>
+      attempt("list", () => this.#docker.listContainers({ all: true, filters: { label: [VM_LABEL] } })),
+    );
     const machines = found.map((container) => machineOf(container.Labels, container.State));
-    // Only a closer look tells whether one that waits to run ever ran.
-    return Promise.all(machines.map(async (machine) => (machine.state === "new" && (await this.inspect(machine.vmId))) || machine));
+    // Only a closer look tells whether one that waits to run ever ran, and one that runs does run.
+    const looked = machines.map(async (machine) => (machine.state === "stopped" ? machine : this.inspect(machine.vmId)));
+    return (await Promise.all(looked)).filter((machine) => machine !== null);
   }
 
   async inspect(vmId: string): Promise<EngineMachineDetails | null> {
-    const found = await attempt(`inspect ${vmId}`, () => this.#docker.getContainer(vmId).inspect(), { allow: [404] });
+    const look = () =>
+      this.#withoutHalfRemoved(() => attempt(`inspect ${vmId}`, () => this.#docker.getContainer(vmId).inspect(), { allow: [404] }));
+    let found = await look();
+    if (found !== null && BELIEVED_ALIVE.includes(found.State.Status) && (await reportEnd(this.#home, found.Id, found.State.Pid))) {
+      found = await look();
+    }
     if (found === null) return null;
     const machine = machineOf(found.Config.Labels, found.State.Status);
     return {
@@ -180,17 +195,23 @@ export class Engine {
     }
   }
 
-  /** Lets a frozen guest run on. One that runs already, since an engine was killed before it knew, is frozen for a moment. */
+  /**
+   * Lets a frozen guest run on. One that runs already, since an engine was killed before it knew, is frozen for a moment. Tried for
+   * as long as a killed engine may take to be back: a guest that was frozen for a moment only must not stay so.
+   */
   async unpause(vmId: string): Promise<void> {
-    const unpause = () => attempt(`unpause ${vmId}`, () => this.#docker.getContainer(vmId).unpause());
-    try {
-      await unpause();
-    } catch (error) {
-      const machine = await this.inspect(vmId);
-      if (machine?.state === "running") return;
-      if (machine?.state !== "paused") throw error;
-      await setMachineFrozen(this.#home, machine.containerId, true);
-      await unpause();
+    const until = Date.now() + this.#settings.freezeMs;
+    for (;;) {
+      try {
+        return await attempt(`unpause ${vmId}`, () => this.#docker.getContainer(vmId).unpause());
+      } catch (error) {
+        const machine = await this.inspect(vmId).catch(() => "no answer" as const);
+        if (machine === null || Date.now() > until) throw error;
+        if (machine === "no answer") await delay(FREEZE_PAUSE_MS);
+        else if (machine.state === "paused") await setMachineFrozen(this.#home, machine.containerId, true);
+        else if (machine.state === "running") return;
+        else throw error;
+      }
     }
   }
 
@@ -277,12 +298,39 @@ export class Engine {
     await attempt(`remove ${imageId}`, () => this.#docker.getImage(imageId).remove(), { allow: [404, 409] });
   }
 
-  /** podman's own API, for what its Docker-compatible one lacks: ids of a machine's own, changing limits, and taking a name from an image in use. */
-  #ownApi(path: string, body: object, docker = this.#docker): Promise<unknown> {
+  /**
+   * Looks at containers. An engine that was killed while it removed one may have kept its record and not its disk, or not all of it, and
+   * then fails whoever asks for a list with that: such removals are made an end of, and it is asked again.
+   */
+  async #withoutHalfRemoved<T>(look: () => Promise<T>): Promise<T> {
+    try {
+      return await look();
+    } catch (error) {
+      const going = await this.#beingRemoved().catch(() => []);
+      if (going.length === 0) throw error;
+      // One whose removal is under way may be gone before this one's turn.
+      for (const id of going) await this.remove(id).catch(() => undefined);
+      return look();
+    }
+  }
+
+  /** Ids of containers that are being removed, or were when the engine was killed. By the one way that looks at no disk. */
+  async #beingRemoved(): Promise<readonly string[]> {
+    const found = await attempt("list", () => this.#ownApi("containers/json?", { all: true }, this.#docker, "GET"));
+    const all = z.array(z.object({ Id: z.string(), State: z.string() })).parse(found);
+    return all.filter(({ State }) => State === "removing").map(({ Id }) => Id);
+  }
+
+  /**
+   * podman's own API, for what its Docker-compatible one lacks. `options` is the body, or what follows the question mark with which the
+   * path of a look ends.
+   */
+  #ownApi(path: string, options: object, docker = this.#docker, method: "GET" | "POST" = "POST"): Promise<unknown> {
     return new Promise((resolve, reject) => {
       const statusCodes = { 200: true, 201: true, 404: "not found", 409: "conflict", 500: "server error" };
-      const options = { path: `/v4.0.0/libpod/${path}`, method: "POST", statusCodes, options: body };
-      docker.modem.dial(options, (error, answer) => (error ? reject(error) : resolve(answer)));
+      docker.modem.dial({ path: `/v4.0.0/libpod/${path}`, method, statusCodes, options }, (error, answer) =>
+        error ? reject(error) : resolve(answer),
+      );
     });
   }
 
@@ -313,6 +361,8 @@ function stateOf(status: string): EngineMachine["state"] {
     case "configured":
     case "initialized":
       return "new";
+    case "removing":
+      return "going";
     default:
       return "stopped";
   }

@@ -13,6 +13,8 @@ const RUNTIME_STATES = "/run/runc";
 const POLL_MS = 20;
 /** SIGKILL takes effect at once unless the kernel is stuck in a device; then waiting longer does not help. */
 const KILL_WAIT_MS = 5_000;
+/** Far longer than the runtime takes to forget a container, milliseconds. */
+const RUNTIME_MS = 30_000;
 
 /**
  * Takes away everything that an agent's machines have in the kernel, whoever left it there and however it ended: engine,
@@ -60,7 +62,8 @@ function engineProcesses(home: PodmanHome): Promise<readonly number[]> {
   return processesWith((argv) => /(^|\/)(conmon|podman|runc|qemu-system-x86_64)$/.test(argv[0] ?? "") && argv.some(ours));
 }
 
-async function processesWith(wanted: (argv: readonly string[]) => boolean): Promise<readonly number[]> {
+/** Ids of the processes whose command line is wanted. */
+export async function processesWith(wanted: (argv: readonly string[]) => boolean): Promise<readonly number[]> {
   const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name));
   const found = await Promise.all(
     pids.map(async (pid) => {
@@ -115,7 +118,7 @@ export async function removeHalfStarted(home: PodmanHome, containerId: string): 
 
 /** Kills what the runtime runs under this name and forgets it; nothing to forget is no error. */
 async function removeRuntimeState(containerId: string): Promise<void> {
-  await runCommand("engine", "runc", ["delete", "--force", containerId]);
+  await runCommand("engine", "runc", ["delete", "--force", containerId], { timeoutMs: RUNTIME_MS });
 }
 
 /** What the runtime, which all engines of this machine share, remembers of this home's machines: their ids. */

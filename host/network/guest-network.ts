@@ -86,8 +86,8 @@ export class GuestNetwork {
     const { bridge, portPrefix } = this.#names;
     const name = portOf(portPrefix, this.network, address);
     const mac = macOf(address);
-    await this.#admit({ name, mac, address, internet });
-    if (await this.#isAttached(name, pid)) return;
+    const [isAttached] = await Promise.all([this.#isAttached(name, pid), this.#admit({ name, mac, address, internet })]);
+    if (isAttached) return;
     // A half-made one, or one whose dead namespace the kernel has not cleared yet, would be in the way.
     await this.#removePort(name);
     await ipBatch([

@@ -7,6 +7,8 @@ export interface CommandOptions {
   readonly env?: NodeJS.ProcessEnv;
   /** True where a second run does no harm whatever the first one did: a run that a signal ended is then run again. */
   readonly repeatable?: boolean;
+  /** Longest that it may take, milliseconds; then it is killed, which is a failure. Absent: any time. */
+  readonly timeoutMs?: number;
   /** Called with each whole line of standard error as it comes. */
   readonly onStderrLine?: (line: string) => void;
 }
@@ -43,7 +45,9 @@ export async function runCommand(
 /** Rejects when the command cannot be run at all. */
 function runOnce(command: string, args: readonly string[], options: CommandOptions): Promise<Ended> {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { env: options.env ?? process.env, stdio: ["pipe", "pipe", "pipe"] });
+    const { env = process.env, timeoutMs } = options;
+    const limit = timeoutMs === undefined ? {} : { timeout: timeoutMs, killSignal: "SIGKILL" as const };
+    const child = spawn(command, args, { env, stdio: ["pipe", "pipe", "pipe"], ...limit });
     let stdout = "";
     let stderr = "";
     let partial = "";

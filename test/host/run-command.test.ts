@@ -22,6 +22,10 @@ describe("a command", () => {
     expect([answer, await counted()]).toEqual(["rules", 3]);
   });
 
+  it("that takes longer than it may is killed, and that is its failure", async () => {
+    await expect(runCommand("engine", "sleep", ["infinity"], { timeoutMs: 50 })).rejects.toThrow("SIGKILL");
+  });
+
   it("that crashes every time fails in the end, and names the signal", async () => {
     const ended = runCommand("network", "sh", until(9, "kill -SEGV $$"), { repeatable: true });
     await expect(ended).rejects.toThrow("SIGSEGV");
