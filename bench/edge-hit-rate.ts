@@ -15,6 +15,7 @@ const ISOLATES = 4;
 const SEED = 20_260_101;
 /** Defaults of the settings of these names. */
 const VERDICT_MAX_AGE_MS = 60_000;
+const VERDICT_REFRESH_AGE_MS = 40_000;
 const VERDICT_CACHE_ENTRIES = 20_000;
 
 export interface Replay {
@@ -38,6 +39,7 @@ export async function replay(exponent: number, ratePerS: number): Promise<Replay
     colo: location(() => now),
     maxEntries: VERDICT_CACHE_ENTRIES,
     maxAgeMs: VERDICT_MAX_AGE_MS,
+    refreshAgeMs: VERDICT_REFRESH_AGE_MS,
     waitUntil: () => undefined,
   };
   const random = generator(SEED);

@@ -33,6 +33,11 @@ const edgeSettings = z.object({
   UPLOAD_TIMEOUT_MS: positive(3_600_000),
   /** Oldest verdict and placement, in milliseconds, that a request is forwarded with; verifiers keep floors for longer. */
   VERDICT_MAX_AGE_MS: positive(60_000),
+  /**
+   * Age, in milliseconds, beyond which a verdict or place that is used is read again behind the answer; at VERDICT_MAX_AGE_MS or
+   * more: never.
+   */
+  VERDICT_REFRESH_AGE_MS: positive(40_000),
   /** How long a refusal is repeated without its object being asked, in milliseconds; 0: never. */
   REFUSAL_MAX_AGE_MS: zeroOrMore(2_000),
   /** Verdicts that an isolate keeps, and as many placements; the ones used longest ago go first. */

@@ -13,6 +13,7 @@ import { edgeTicketLifeS } from "../../worker/services/ticket-basis.ts";
 import { ticketClaimsOf } from "../../worker/tickets/claims.ts";
 
 const VERDICT_MAX_AGE_MS = 60_000;
+const VERDICT_REFRESH_AGE_MS = 40_000;
 export const REFUSAL_MAX_AGE_MS = 2_000;
 const TICKET_REUSE_MARGIN_MS = 15_000;
 const QUESTION = "q";
@@ -149,6 +150,7 @@ export class ModelEdge {
       colo: this.#shared(isolate),
       maxEntries: 10,
       maxAgeMs: VERDICT_MAX_AGE_MS,
+      refreshAgeMs: VERDICT_REFRESH_AGE_MS,
       waitUntil: () => undefined,
     };
   }

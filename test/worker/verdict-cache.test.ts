@@ -76,14 +76,42 @@ describe("the hot path", () => {
 
   it("signs again near the ticket's end, and reads again at the verdict's", async () => {
     vi.useFakeTimers({ toFake: ["Date"] });
-    await byToken();
+    const lazy = new CountedEdge({ VERDICT_REFRESH_AGE_MS: "60000" });
+    await byToken(identity.token, lazy);
     vi.setSystemTime(Date.now() + 46_000);
-    expect(levelsOf(await byToken())).toMatchObject({ verdict: "isolate", ticket: "signed" });
+    expect(levelsOf(await byToken(identity.token, lazy))).toMatchObject({ verdict: "isolate", ticket: "signed" });
     // A ticket ends little later than what it says may be used, whenever it was signed.
     const { exp, read_at: readAt } = world.host.calls.at(-1)?.claims ?? expect.fail("the host was asked");
     expect(exp - readAt).toBeLessThanOrEqual(75);
     vi.setSystemTime(Date.now() + 15_000);
-    expect(levelsOf(await byToken())).toMatchObject({ verdict: "object", ticket: "signed" });
+    expect(levelsOf(await byToken(identity.token, lazy))).toMatchObject({ verdict: "object", ticket: "signed" });
+  });
+
+  it("of a burst on facts near their end waits for no object: they are read again behind the answers, once", async () => {
+    vi.useFakeTimers({ toFake: ["Date"] });
+    await byToken();
+    vi.setSystemTime(Date.now() + 39_000);
+    edge.taken();
+    await byToken();
+    expect(edge.taken()).not.toContain("IDENTITY.verdict");
+    vi.setSystemTime(Date.now() + 2_000);
+    const burst = await Promise.all(Array.from({ length: 20 }, () => byToken()));
+    expect(new Set(burst.map((answer) => levelsOf(answer).verdict))).toEqual(new Set(["isolate"]));
+    const read = edge.taken().filter((name) => name !== "AUDIT.append");
+    expect(read.sort()).toEqual(["ACCOUNT.tenancy", "IDENTITY.verdict", "VM.placement"]);
+  });
+
+  it("forgets what its object refuses when it is read again behind an answer", async () => {
+    vi.useFakeTimers({ toFake: ["Date"] });
+    await byToken();
+    // A host that has heard of nothing and whose time stands still goes on admitting.
+    const now = Date.now();
+    world.host.clock = () => now;
+    world.host.isFeedUp = false;
+    await revokeToken(identity);
+    vi.setSystemTime(now + 41_000);
+    expect((await byToken()).status).toBe(200);
+    expect((await byToken()).status).toBe(401);
   });
 });
 

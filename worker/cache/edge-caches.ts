@@ -61,8 +61,8 @@ export function forgetCaches(): void {
 
 /** How this request looks facts up. */
 export function lookupOf(edge: Edge): Lookup {
-  const { VERDICT_MAX_AGE_MS: maxAgeMs, VERDICT_CACHE_ENTRIES: maxEntries } = edge.settings;
-  return { clock: edge.clock, colo: coloOf(edge), maxEntries, maxAgeMs, waitUntil: edge.waitUntil };
+  const { VERDICT_MAX_AGE_MS: maxAgeMs, VERDICT_REFRESH_AGE_MS: refreshAgeMs, VERDICT_CACHE_ENTRIES: maxEntries } = edge.settings;
+  return { clock: edge.clock, colo: coloOf(edge), maxEntries, maxAgeMs, refreshAgeMs, waitUntil: edge.waitUntil };
 }
 
 export function refusalLimitsOf(edge: Edge): RefusalLimits {

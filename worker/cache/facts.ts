@@ -1,9 +1,12 @@
 import type { ZodType } from "zod";
 import { type Result, success } from "../../protocol/failures.ts";
 import type { Colo } from "./colo.ts";
-import { type Fact, isUsable, type Kept, keep } from "./freshness.ts";
+import { type Fact, isAging, isUsable, type Kept, keep } from "./freshness.ts";
 import { Lru } from "./lru.ts";
 import { SingleFlight } from "./single-flight.ts";
+
+/** How long a refresh may take before another may begin, in milliseconds. */
+const REFRESH_PATIENCE_MS = 5_000;
 
 /** Where an answer came from. `shared`: from the object, by the question of another request of the same moment. */
 export type Level = "isolate" | "colo" | "object" | "shared";
@@ -14,6 +17,8 @@ export interface Lookup {
   readonly colo: Colo;
   readonly maxEntries: number;
   readonly maxAgeMs: number;
+  /** Age, in milliseconds, beyond which a fact that is used is read again behind the answer; at `maxAgeMs` or more: never. */
+  readonly refreshAgeMs: number;
   /** Lets work go on after the answer. */
   readonly waitUntil: (work: Promise<unknown>) => void;
 }
@@ -29,6 +34,8 @@ export class FactCache<T extends Fact> {
   readonly #schema: ZodType<Kept<T>>;
   readonly #kept = new Lru<Kept<T>>();
   readonly #reads = new SingleFlight<Found<T>>();
+  /** Keys whose fact is read again behind an answer, with when that began. */
+  readonly #refreshing = new Lru<number>();
 
   /** `schema`: the form of what the location keeps, since another build may have entered it. */
   constructor(name: string, schema: ZodType<Kept<T>>) {
@@ -49,7 +56,10 @@ export class FactCache<T extends Fact> {
   /** The fact from the nearest level that may say it. `read` asks the object. */
   async find(key: string, lookup: Lookup, read: () => Promise<Result<T>>): Promise<Found<T>> {
     const fact = this.peek(key, lookup);
-    if (fact !== null) return { result: success(fact), level: "isolate" };
+    if (fact !== null) {
+      this.#refreshAhead(key, lookup, read);
+      return { result: success(fact), level: "isolate" };
+    }
     return this.#shared(key, () => this.#findBeyond(key, lookup, read));
   }
 
@@ -75,6 +85,40 @@ export class FactCache<T extends Fact> {
 
   clear(): void {
     this.#kept.clear();
+    this.#refreshing.clear();
+  }
+
+  /**
+   * Has a fact that is in use and near its end read again behind the answer, so that whoever comes often never waits for an object.
+   * Nothing is used for longer than before: the fact that is there keeps its end, and the new one is as old as its own read.
+   */
+  #refreshAhead(key: string, lookup: Lookup, read: () => Promise<Result<T>>): void {
+    const kept = this.#kept.get(key);
+    const now = lookup.clock();
+    if (kept === undefined || !isAging(kept, now, lookup.refreshAgeMs)) return;
+    const begunAt = this.#refreshing.get(key);
+    // One whose request was cancelled never ends: the next one begins when that one would have been due again.
+    if (begunAt !== undefined && now >= begunAt && now - begunAt < REFRESH_PATIENCE_MS) return;
+    this.#refreshing.set(key, now, lookup.maxEntries);
+    lookup.waitUntil(this.#refresh(key, kept, lookup, read));
+  }
+
+  /** What was entered or dropped in the meantime stays so: it is newer than what was asked for here. */
+  async #refresh(key: string, old: Kept<T>, lookup: Lookup, read: () => Promise<Result<T>>): Promise<void> {
+    try {
+      // Another isolate of this location may have read it already.
+      const near = this.#schema.safeParse(await lookup.colo.get(this.#address(key)));
+      const isNear = near.success && isUsable(near.data, lookup.clock(), lookup.maxAgeMs);
+      if (isNear && !isAging(near.data, lookup.clock(), lookup.refreshAgeMs)) {
+        if (this.#kept.get(key) === old) this.#kept.set(key, near.data, lookup.maxEntries);
+        return;
+      }
+      const askedAt = lookup.clock();
+      const result = await read();
+      if (this.#kept.get(key) === old) this.#take(key, lookup, result, askedAt);
+    } finally {
+      this.#refreshing.delete(key);
+    }
   }
 
   async #shared(key: string, begin: () => Promise<Found<T>>): Promise<Found<T>> {
@@ -86,6 +130,7 @@ export class FactCache<T extends Fact> {
     const kept = this.#schema.safeParse(await lookup.colo.get(this.#address(key)));
     if (kept.success && isUsable(kept.data, lookup.clock(), lookup.maxAgeMs)) {
       this.#kept.set(key, kept.data, lookup.maxEntries);
+      this.#refreshAhead(key, lookup, read);
       return { result: success(kept.data.fact), level: "colo" };
     }
     return this.#read(key, lookup, read);
@@ -93,15 +138,19 @@ export class FactCache<T extends Fact> {
 
   async #read(key: string, lookup: Lookup, read: () => Promise<Result<T>>): Promise<Found<T>> {
     const askedAt = lookup.clock();
-    const result = await read();
+    return { result: this.#take(key, lookup, await read(), askedAt), level: "object" };
+  }
+
+  /** Enters what the object said, here and after the answer at the location; what it refuses is forgotten. */
+  #take(key: string, lookup: Lookup, result: Result<T>, askedAt: number): Result<T> {
     if (!result.ok) {
       if (result.failure.kind !== "authority-unavailable") this.drop(key, lookup);
-      return { result, level: "object" };
+      return result;
     }
     const kept = keep(result.value, askedAt);
     this.#kept.set(key, kept, lookup.maxEntries);
     lookup.waitUntil(lookup.colo.put(this.#address(key), kept, lookup.maxAgeMs));
-    return { result: success(kept.fact), level: "object" };
+    return success(kept.fact);
   }
 
   #address(key: string): string {

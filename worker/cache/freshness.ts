@@ -20,6 +20,11 @@ export function isUsable<T extends Fact>({ fact, askedAt }: Kept<T>, now: number
   return fact.expiresAt === undefined || fact.expiresAt === null || now < fact.expiresAt;
 }
 
+/** Whether a kept fact has come so near its end that one who uses it has it read again for those who come after. */
+export function isAging<T extends Fact>({ fact, askedAt }: Kept<T>, now: number, refreshAgeMs: number): boolean {
+  return now - Math.min(askedAt, fact.readAt) > refreshAgeMs;
+}
+
 /** A fact just read: no later than when the edge began to ask, so that a verifier measures its age safely too. */
 export function keep<T extends Fact>(fact: T, askedAt: number): Kept<T> {
   return { fact: fact.readAt <= askedAt ? fact : { ...fact, readAt: askedAt }, askedAt };
