@@ -35,10 +35,11 @@ export async function removeEngineLeftovers(home: PodmanHome, settleMs: number):
   await Promise.all((await runtimeStates(home)).map(removeRuntimeState));
   for (const mount of await mountsUnder(home)) await runCommand("engine", "umount", ["--lazy", mount]);
   await removeCgroups(home);
-  await rm(home.runDir, { recursive: true, force: true });
+  const again = { recursive: true, force: true, maxRetries: 10, retryDelay: POLL_MS };
+  await rm(home.runDir, again);
   // An agent that still lives may have started the service again meanwhile; without the folder it cannot once more.
   await killService(home);
-  await rm(home.runDir, { recursive: true, force: true });
+  await rm(home.runDir, again);
 }
 
 /** Ends the engine's service, one left by a crashed predecessor included. */

@@ -40,6 +40,12 @@ const EAFNOSUPPORT = 97;
  */
 const TAKEN_OUT = ["clone", "clone3", "unshare", "socket", "socketcall", "add_key", "keyctl", "request_key"];
 
+/**
+ * Refused by not being there: they enter or mount what a guest has no part in. The kernel asks for capabilities that no guest has, but
+ * only after it has looked at what it was given.
+ */
+const MOUNTING = ["setns", "open_tree", "move_mount", "fsopen", "fsconfig", "fsmount", "fspick", "mount_setattr"];
+
 /** Whose `socketcall` is how every library opens sockets, of a family that no filter sees. */
 const HIDES_FAMILY: readonly string[] = ["SCMP_ARCH_X86", "SCMP_ARCH_X32"];
 
@@ -50,7 +56,7 @@ const HIDES_FAMILY: readonly string[] = ["SCMP_ARCH_X86", "SCMP_ARCH_X32"];
  */
 export function narrowSeccomp(profile: SeccompProfile): SeccompProfile {
   const kept = profile.syscalls
-    .map((rule) => ({ ...rule, names: rule.names.filter((name) => !TAKEN_OUT.includes(name)) }))
+    .map((rule) => ({ ...rule, names: rule.names.filter((name) => !TAKEN_OUT.includes(name) && !MOUNTING.includes(name)) }))
     .filter((rule) => rule.names.length > 0);
   const archMap = profile.archMap.map(({ subArchitectures, ...arch }) => ({
     ...arch,

@@ -24,12 +24,15 @@ const CALLS = {
   finit_module: [313, 273],
   delete_module: [176, 106],
   kexec_file_load: [320, 294],
+  setns: [308, 268],
   pivot_root: [155, 41],
   quotactl: [179, 60],
   acct: [163, 89],
   fanotify_init: [300, 262],
   fsopen: [430, 430],
+  open_tree: [428, 428],
   move_mount: [429, 429],
+  mount_setattr: [442, 442],
 };
 const call = ([x64, arm64]: readonly number[]) =>
   `perl -e 'syscall(${process.arch === "arm64" ? arm64 : x64}, 0, 0, 0, 0, 0) == 0 or die "$!\\n"'`;
@@ -44,6 +47,7 @@ const cgroup = "/sys/fs/cgroup";
 const ATTEMPTS: Readonly<Record<string, string>> = {
   "to run a program of its own on the host at the next crash": write("'|/tmp/x'", "/proc/sys/kernel/core_pattern"),
   "to change the host's memory policy": write("2", "/proc/sys/vm/overcommit_memory"),
+  "to give the kernel orders": write("h", "/proc/sysrq-trigger", "/proc/sys/kernel/panic"),
   "to change the host's memory management": write("never", "/sys/kernel/mm/transparent_hugepage/enabled", "/sys/kernel/mm/ksm/run"),
   "to have the host run a program for a device": write("/tmp/x", "/sys/kernel/uevent_helper", "/sys/kernel/profiling"),
   "to change a device of the host": "echo change >$(find /sys/devices -name uevent | head -n 1)",
@@ -164,6 +168,14 @@ describe("root in a guest is refused", () => {
     expect((await world.ssh(other, sum)).stdout).toBe(before);
     expect((await world.ssh(third, sum)).stdout).toBe(before);
     await world.driver.delete(third.vmId);
+  });
+
+  it("more memory than its own in files that are in memory", async () => {
+    const fill = (path: string) => `dd if=/dev/zero of=${path} bs=1M count=3000 2>&1; rm -f ${path}`;
+    for (const folder of ["/dev/shm", "/run", "/run/lock", "/dev"]) {
+      expect((await world.ssh(vm, fill(`${folder}/fill`))).stdout).toContain("No space left on device");
+    }
+    expect((await world.ssh(vm, "echo alive")).stdout).toBe("alive\n");
   });
 
   it("the host's loopback, its other ports and other guests, over TCP, UDP and ICMP", async () => {
