@@ -55,5 +55,5 @@ test("ssh-relay fails where nobody listens, and with words missing", async () =>
   await new Promise((resolve) => server.close(resolve));
   const relay = (...words: string[]) => spawnSync(process.execPath, [POSTERN, "ssh-relay", ...words], { encoding: "utf8" });
   expect(relay("127.0.0.1", String(port))).toMatchObject({ status: 1, stderr: expect.stringContaining("ECONNREFUSED") });
-  expect(relay("127.0.0.1")).toMatchObject({ status: 1, stderr: expect.stringContaining("ssh-relay <host> <port>") });
+  expect(relay("127.0.0.1")).toMatchObject({ status: 2, stderr: expect.stringContaining("ssh-relay <host> <port>") });
 });
