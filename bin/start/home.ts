@@ -7,6 +7,7 @@ const devJson = z.object({ apiUrl: z.string(), apiKey: z.string() });
 /** Where one local system keeps everything: secrets, storage, logs, guests. `POSTERN_HOME`, default `.postern`. */
 export interface Home {
   readonly root: string;
+  readonly edge: string;
   readonly edgeStorage: string;
   readonly edgeBundle: string;
   readonly hostState: string;
@@ -27,6 +28,7 @@ export function homeAt(folder: string): Home {
   const root = resolve(folder);
   return {
     root,
+    edge: join(root, "edge"),
     edgeStorage: join(root, "edge", "storage"),
     edgeBundle: join(root, "edge", "bundle"),
     hostState: join(root, "host"),
@@ -48,12 +50,16 @@ export function homeFromEnvironment(env: NodeJS.ProcessEnv): Home {
   return homeAt(env.POSTERN_HOME || ".postern");
 }
 
-/** Makes the folders, readable by their owner only: they hold keys. */
+/**
+ * Makes the folders, readable by their owner only: they hold keys. Each by itself, since podman lets everybody pass through those
+ * above the disks of guests who have users of their own.
+ */
 export function makeHome(home: Home): void {
-  for (const folder of [home.root, home.edgeStorage, home.edgeBundle, home.hostState, home.forwarderState, home.logs]) {
+  const folders = [home.root, home.edge, home.edgeStorage, home.edgeBundle, home.hostState, home.forwarderState, home.logs];
+  for (const folder of folders) {
     mkdirSync(folder, { recursive: true });
+    chmodSync(folder, 0o700);
   }
-  chmodSync(home.root, 0o700);
 }
 
 /** Writes a file that only its owner may read, in one step: a reader sees the old text or the new. */

@@ -54,7 +54,10 @@ export class LocalGuest {
   /** Holds every process of the guest still, as a container's freezer does, or lets them go on. Its kernel goes on answering. */
   freeze(still: boolean): void {
     const own = this.#process === null ? null : namespaceOf(String(this.#process.pid), "pid_for_children");
-    for (const pid of own === null ? [] : readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
+    // `unshare` is the first thing that a guest's process does: before it, its namespace is ours, with all that runs here.
+    for (const pid of own === null || own === namespaceOf("self", "pid")
+      ? []
+      : readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
       if (namespaceOf(pid, "pid") === own) process.kill(Number(pid), still ? "SIGSTOP" : "SIGCONT");
     }
   }
