@@ -25,3 +25,11 @@ export function median(values: readonly number[]): number {
   if (middle.length === 0) throw new Error("the median of nothing");
   return middle.reduce((sum, value) => sum + value, 0) / middle.length;
 }
+
+/** The value that `share` (0 to 1) of the values do not exceed, by nearest rank: of few values the largest. Needs at least one. */
+export function percentile(values: readonly number[], share: number): number {
+  const sorted = values.toSorted((left, right) => left - right);
+  const value = sorted[Math.max(Math.ceil(share * sorted.length) - 1, 0)];
+  if (value === undefined) throw new Error("the percentile of nothing");
+  return value;
+}

@@ -8,9 +8,10 @@ import { edgeHitRate } from "./edge-hit-rate.ts";
 import { edgeLatency } from "./edge-latency.ts";
 import type { Benchmark, Figure } from "./figure.ts";
 import { growth } from "./growth.ts";
-import { hostContainerCreate, hostContainerWake, hostWake500 } from "./host-container.ts";
+import { hostContainer } from "./host-container.ts";
 import { hostHttpRatio } from "./host-http.ts";
-import { hostQemuAsleep, hostQemuCreate, hostQemuWake } from "./host-qemu.ts";
+import { hostQemu } from "./host-qemu.ts";
+import { hostWake500, hostWake500VsRunning } from "./host-wake-500.ts";
 import { identityChecks } from "./identity-checks.ts";
 import { peerBetterAuthD1, peerBetterAuthMemory } from "./peer-better-auth.ts";
 import { peerNginxPg } from "./peer-nginx-pg.ts";
@@ -57,12 +58,10 @@ const BENCHMARKS: readonly Benchmark[] = [
   sshHostile,
   ...sshNeighbour,
   hostHttpRatio,
-  hostContainerCreate,
-  hostContainerWake,
+  ...hostContainer,
   hostWake500,
-  hostQemuCreate,
-  hostQemuWake,
-  hostQemuAsleep,
+  hostWake500VsRunning,
+  ...hostQemu,
 ];
 
 /** What is measured is how fast it can go, not how fast it lets one credential go. */
