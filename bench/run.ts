@@ -77,7 +77,7 @@ async function main(wanted = ""): Promise<void> {
   try {
     const figures: Figure[] = [];
     for (const { id, against, measure } of chosen) {
-      console.error(`Measuring ${id} against a ${against} …`);
+      console.error(`Measuring ${id} against: ${against} …`);
       const { value, unit, baseline } = await measure(system.access);
       figures.push({ id, value: round(value), unit, baseline: round(baseline), ratio: round(value / baseline) });
       keep(figures);
