@@ -224,6 +224,8 @@ export class ManagedMachine {
       this.#log.error(`could not ${what} machine`, { error: describe(error) });
       this.#become(isNoSuchMachine(error) ? "missing" : await this.#look());
       if (this.#state === "missing") return this.#gone();
+      // It did not fall asleep: what waits for it waits no longer.
+      if (this.#state === "running") this.#life?.wakeUp();
       return isDiskFull(error)
         ? diskFull(`The host could not ${what} the VM, which goes on as it is.`)
         : failure("host-unavailable", `The host could not ${what} the VM. Try again.`);

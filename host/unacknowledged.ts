@@ -6,8 +6,9 @@ import { SingleFlight } from "./wake.ts";
 
 const POLL_MS = 10;
 
-/** One look serves every tunnel of a machine that falls asleep. */
+/** One look serves every tunnel of a machine that falls asleep. A table that cannot be read now keeps no machine awake. */
 const connections = new SingleFlight<string>();
+const readTable = () => readFile("/proc/net/tcp", "latin1").catch(() => "");
 
 /**
  * Resolves when the peer of an IPv4 socket has acknowledged everything that was written to it, when the socket is gone, or
@@ -25,7 +26,7 @@ export async function acknowledged(socket: Socket, timeoutMs: number): Promise<v
 async function kernelHolds({ localAddress, localPort, remoteAddress, remotePort }: Socket): Promise<number> {
   if (!isIPv4(localAddress ?? "") || !isIPv4(remoteAddress ?? "")) return 0;
   return unacknowledgedIn(
-    await connections.run(() => readFile("/proc/net/tcp", "latin1")),
+    await connections.run(readTable),
     endOf(localAddress ?? "", localPort ?? 0),
     endOf(remoteAddress ?? "", remotePort ?? 0),
   );

@@ -205,13 +205,17 @@ describe("when the host fails", () => {
   });
 });
 
-it("a crash while the disk is captured leaves a failed snapshot and nothing on the host", async () => {
+async function crashWhileCaptured(): Promise<void> {
   await script(vmId, { op: "snapshots", act: "hold" });
   const taking = take().catch(() => null);
   await untilHeld(vmId);
   await abortAllDurableObjects();
   await taking;
   host = await joinHost({ id: host.id, url: scriptedHostUrl() });
+}
+
+it("a crash while the disk is captured leaves a failed snapshot and nothing on the host", async () => {
+  await crashWhileCaptured();
   await settleAlarm();
   expect(must(await snapshot().read(account.id)).state).toBe("failed");
   expect((await asked(vmId)).at(-1)).toBe("delete-snapshots");
@@ -219,12 +223,7 @@ it("a crash while the disk is captured leaves a failed snapshot and nothing on t
 });
 
 it("whose taking a crash cut short is taken anew when it is asked for again, without waiting for the alarm", async () => {
-  await script(vmId, { op: "snapshots", act: "hold" });
-  const taking = take().catch(() => null);
-  await untilHeld(vmId);
-  await abortAllDurableObjects();
-  await taking;
-  host = await joinHost({ id: host.id, url: scriptedHostUrl() });
+  await crashWhileCaptured();
   expect(must(await snapshot().taken(account.id)).state).toBe("ready");
   await settleAlarm();
   expect((await asked(vmId)).filter((op) => op.endsWith("snapshots"))).toEqual(["snapshots", "snapshots"]);

@@ -146,6 +146,20 @@ test("a VM that cannot be woken for what was typed ends the session with the rea
   next.client.end();
 });
 
+test("a VM that cannot be put to sleep goes on with its sessions as if nobody had asked", async () => {
+  const vm = await host.createVm();
+  const { client } = await session(vm);
+  const shell = await TypedShell.open(client);
+  host.driver.failing.add("pause");
+  expect((await act(vm, "suspend")).status).toBe(503);
+  host.driver.failing.delete("pause");
+  const before = host.driver.calls.start;
+  shell.type("echo on=$((40 + 2)).\n");
+  expect(await shell.shows(/on=(42)\./)).toBe("42");
+  expect(host.driver.calls.start).toBe(before);
+  client.end();
+});
+
 test("a VM does not sleep while somebody types, however little, and an id that is no open tunnel's keeps nothing awake", async () => {
   const vm = await host.createVm();
   const { answer, client } = await session(vm);
