@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import { messageOf } from "../service/message-of.ts";
 import { asksForHelp, UsageError } from "./usage.ts";
 
 const USAGE = `postern <command>
@@ -87,7 +88,7 @@ function stopSignal(): AbortSignal {
 /** Says why the command did nothing, or how it is used where that was the question; answers the exit status. */
 function failed(error: unknown): number {
   if (!(error instanceof UsageError)) {
-    process.stderr.write(`postern ${name}: ${error instanceof Error ? error.message : String(error)}\n`);
+    process.stderr.write(`postern ${name}: ${messageOf(error)}\n`);
     return 1;
   }
   if (asksForHelp(args)) {

@@ -1,3 +1,4 @@
+import { messageOf } from "../service/message-of.ts";
 import { runForwarder } from "./main.ts";
 
 // A worker whose parent is gone has nobody to stop it.
@@ -6,7 +7,7 @@ process.on("disconnect", orphaned);
 try {
   await runForwarder(process.env);
 } catch (error) {
-  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+  process.stderr.write(`${messageOf(error)}\n`);
   process.exitCode = 1;
 }
 process.off("disconnect", orphaned);

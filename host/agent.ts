@@ -9,6 +9,7 @@ import { openCredential } from "../service/credential.ts";
 import type { LiveSessions } from "../service/live-sessions.ts";
 import type { Log } from "../service/log.ts";
 import { joinRegion, type Membership } from "../service/membership.ts";
+import { messageOf } from "../service/message-of.ts";
 import { serveMetrics } from "../service/metrics-server.ts";
 import { Accounts } from "./accounts.ts";
 import { diskRoomOf } from "./disk-room.ts";
@@ -74,7 +75,7 @@ export async function startHostAgent(options: HostAgentOptions): Promise<HostAge
       try {
         await close();
       } catch (error) {
-        options.log.error("a part did not close", { error: error instanceof Error ? error.message : String(error) });
+        options.log.error("a part did not close", { error: messageOf(error) });
       }
     }
   };

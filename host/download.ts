@@ -1,6 +1,7 @@
 import type { ServerResponse } from "node:http";
 import { pipeline } from "node:stream/promises";
 import type { Log } from "../service/log.ts";
+import { messageOf } from "../service/message-of.ts";
 import { contentRange } from "./byte-range.ts";
 import type { OpenedFile } from "./files.ts";
 
@@ -24,7 +25,7 @@ export async function sendFile(
   try {
     await pipeline(file.content, response);
   } catch (error) {
-    log.warn("file answer broke off", { error: error instanceof Error ? error.message : String(error) });
+    log.warn("file answer broke off", { error: messageOf(error) });
     response.destroy();
   }
 }

@@ -3,6 +3,7 @@ import { failure, type Result, success } from "../protocol/failures.ts";
 import type { ExecAnswer } from "../protocol/host-api.ts";
 import { isBackgroundId } from "../protocol/ids.ts";
 import type { Log } from "../service/log.ts";
+import { messageOf } from "../service/message-of.ts";
 import { diskFull } from "./disk-full.ts";
 import { type JobRecord, JobStore } from "./job-store.ts";
 
@@ -91,7 +92,7 @@ export class Jobs {
       this.#store.save({ id, ...owner, endedAt: null, bytes: 0 });
     } catch (error) {
       // The command runs all the same: only if this process dies will nobody know of it.
-      this.#log.error("a job was not noted", { job: id, error: describe(error) });
+      this.#log.error("a job was not noted", { job: id, error: messageOf(error) });
     }
     return success(RUNNING);
   }
@@ -115,7 +116,7 @@ export class Jobs {
 
   #begin(id: string, owner: JobOwner, work: () => Promise<Result<ExecAnswer>>): RunningJob {
     const result = work().catch((error: unknown) => {
-      this.#log.error("a job failed", { job: id, error: describe(error) });
+      this.#log.error("a job failed", { job: id, error: messageOf(error) });
       return failure("internal", "The host failed. The trace id names the failure in its log.");
     });
     const job: RunningJob = { id, ...owner, result, isAwaited: false };
@@ -136,7 +137,7 @@ export class Jobs {
     try {
       this.#kept.set(record.id, await this.#store.finish(record, result, this.#clock()));
     } catch (error) {
-      this.#log.error("a job's result was not written", { job: record.id, error: describe(error) });
+      this.#log.error("a job's result was not written", { job: record.id, error: messageOf(error) });
       this.#kept.set(record.id, { ...record, endedAt: this.#clock() });
     }
     this.#forgetOld();
@@ -166,10 +167,6 @@ export class Jobs {
   #countIn(vmId: string): number {
     return [...this.#running.values()].filter((job) => job.vmId === vmId).length;
   }
-}
-
-function describe(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 function isOwned(job: JobOwner, { vmId, linuxUser, subject }: JobOwner): boolean {

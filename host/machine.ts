@@ -3,6 +3,7 @@ import { failure, type Result, success } from "../protocol/failures.ts";
 import type { MachineState } from "../protocol/feed.ts";
 import type { MachineStatus } from "../protocol/host-api.ts";
 import type { Log } from "../service/log.ts";
+import { messageOf } from "../service/message-of.ts";
 import { diskFull, isDiskFull } from "./disk-full.ts";
 import type { DiskRoom } from "./disk-room.ts";
 import { type Driver, DriverError, type DriverState, type Machine } from "./driver.ts";
@@ -181,7 +182,7 @@ export class ManagedMachine {
     try {
       machine = await start();
     } catch (error) {
-      this.#log.error("machine did not start", { error: describe(error) });
+      this.#log.error("machine did not start", { error: messageOf(error) });
       this.#become(isNoSuchMachine(error) ? "missing" : await this.#look());
       if (isDiskFull(error)) return diskFull("The VM could not be started; what it has is as it was.");
       return failure(
@@ -221,7 +222,7 @@ export class ManagedMachine {
       this.#become(machine === null ? "missing" : STATE_OF_DRIVER[machine.state]);
       return success(this.status());
     } catch (error) {
-      this.#log.error(`could not ${what} machine`, { error: describe(error) });
+      this.#log.error(`could not ${what} machine`, { error: messageOf(error) });
       this.#become(isNoSuchMachine(error) ? "missing" : await this.#look());
       if (this.#state === "missing") return this.#gone();
       // It did not fall asleep: what waits for it waits no longer.
@@ -238,7 +239,7 @@ export class ManagedMachine {
       if (machine === null || machine.state === "stopped") this.#endLife("The VM went down by itself.");
       return machine === null ? "missing" : STATE_OF_DRIVER[machine.state];
     } catch (error) {
-      this.#log.error("driver did not answer", { error: describe(error) });
+      this.#log.error("driver did not answer", { error: messageOf(error) });
       return "stopped";
     }
   }
@@ -267,8 +268,4 @@ export class ManagedMachine {
 
 function isNoSuchMachine(error: unknown): boolean {
   return error instanceof DriverError && error.code === "no-such-machine";
-}
-
-function describe(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

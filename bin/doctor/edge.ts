@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { messageOf } from "../../service/message-of.ts";
 import { type Finding, good, problem, warning } from "./check.ts";
 import { judgeClock } from "./kernel.ts";
 
@@ -36,5 +37,5 @@ export async function lookAtClock(url: string | undefined, limits: { timeoutMs: 
 /** `fetch` says only that it failed; why is in its cause. */
 function reasonOf(error: unknown): string {
   const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-  return cause instanceof Error ? cause.message : String(cause);
+  return messageOf(cause);
 }

@@ -5,6 +5,7 @@ import { release } from "node:os";
 import { dirname, join } from "node:path";
 import { kvmAnswer } from "../../host/drivers/qemu/kvm-probe.ts";
 import { enrolledAs } from "../../service/credential.ts";
+import { messageOf } from "../../service/message-of.ts";
 import { type Finding, good, problem, warning } from "./check.ts";
 import { judgeCgroups, judgeDisk, judgeForwarding, judgeUserNamespaces } from "./kernel.ts";
 
@@ -64,7 +65,7 @@ export async function lookAtDisk(folder: string, leastBytes: number): Promise<Fi
     const { bavail, bsize, ffree, files } = await statfs(there);
     return judgeDisk(folder, { freeBytes: bavail * bsize, freeFiles: ffree, files }, leastBytes);
   } catch (error) {
-    return problem(`${there}: ${error instanceof Error ? error.message : String(error)}`, "make the folder, on a local disk");
+    return problem(`${there}: ${messageOf(error)}`, "make the folder, on a local disk");
   }
 }
 
@@ -76,7 +77,7 @@ export async function lookAtKeyFile(path: string | undefined, stateDir: string |
       const serviceId = stateDir === undefined ? null : enrolledAs(stateDir);
       if (serviceId !== null) return good(`enrolled as ${serviceId}; what it enrolled with is no longer needed`);
     } catch (error) {
-      return problem(error instanceof Error ? error.message : String(error), "see docs/deploy.md");
+      return problem(messageOf(error), "see docs/deploy.md");
     }
     if (path === undefined) return warning("not named", "set POSTERN_SERVICE_KEY_FILE as for serve-host, and look again");
     return problem(`${path} is not there`, "make a key with `postern keys`, into a file of mode 0600; see docs/deploy.md");
@@ -105,10 +106,7 @@ export async function lookAtKvm(settings: {
     const advice = "guests run slower without: enable virtualization in the firmware, or nested virtualization where this is a VM";
     return driver === "auto" ? good(`no: ${kvm.why}; containers are made`) : warning(kvm.why, advice);
   } catch (error) {
-    return problem(
-      `not asked: ${error instanceof Error ? error.message : String(error)}`,
-      "run as root, with room in POSTERN_CACHE",
-    );
+    return problem(`not asked: ${messageOf(error)}`, "run as root, with room in POSTERN_CACHE");
   }
 }
 

@@ -1,6 +1,7 @@
 import { execFile } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { promisify } from "node:util";
+import { messageOf } from "../../service/message-of.ts";
 
 /** The kernel's name for a connection whose peer has said that it sends no more (RFC 9293 section 3.3.2), in /proc/net/tcp. */
 const CLOSE_WAIT = "08";
@@ -41,7 +42,7 @@ export function endLeftConnections(port: number, intervalMs: number, onError: (t
     look()
       .catch((error: unknown) => {
         clearInterval(timer);
-        onError(error instanceof Error ? error.message : String(error));
+        onError(messageOf(error));
       })
       .finally(() => {
         isLooking = false;

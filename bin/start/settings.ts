@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { readSettings as readObjectSettings } from "../../durable-objects/settings.ts";
 import { isVmDomain } from "../../protocol/vm-names.ts";
+import { messageOf } from "../../service/message-of.ts";
 import { portNumber, readSettings, SettingsError, wholeNumber } from "../../service/settings.ts";
 import { EDGE_SETTING_NAMES, readSettings as readEdgeSettings } from "../../worker/settings.ts";
 
@@ -56,7 +57,7 @@ export function edgeVars(env: NodeJS.ProcessEnv): Record<string, string> {
     readEdgeSettings(vars);
     readObjectSettings(vars);
   } catch (error) {
-    throw new SettingsError(error instanceof Error ? error.message : String(error));
+    throw new SettingsError(messageOf(error));
   }
   return vars;
 }

@@ -1,4 +1,5 @@
 import { mkdir } from "node:fs/promises";
+import { messageOf } from "../../service/message-of.ts";
 import { DriverError } from "../driver.ts";
 import type { PodmanHome } from "./podman-home.ts";
 
@@ -16,7 +17,7 @@ export async function attempt<T>(what: string, request: () => Promise<T>, tolera
   } catch (error) {
     const status = error instanceof Error && "statusCode" in error ? error.statusCode : undefined;
     if (typeof status === "number" && tolerance?.allow.includes(status)) return null;
-    throw new DriverError("engine", `${what}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+    throw new DriverError("engine", `${what}: ${messageOf(error)}`, { cause: error });
   }
 }
 

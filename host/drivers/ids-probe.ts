@@ -4,6 +4,7 @@ import { release } from "node:os";
 import { join } from "node:path";
 import { writeFileAtomically } from "../../service/atomic-file.ts";
 import type { Log } from "../../service/log.ts";
+import { messageOf } from "../../service/message-of.ts";
 import { DriverError } from "../driver.ts";
 import { runCommand } from "../network/run-command.ts";
 import type { ContainerSettings } from "./container-settings.ts";
@@ -55,6 +56,6 @@ async function tryIds({ engine, cacheDir, image, ids }: ProbeOptions): Promise<s
     const isShared = lower.startsWith(`${sharedImageStore(cacheDir)}/`);
     return isShared ? null : "the kernel or the file system cannot mount the guest image with other ids (idmapped mounts)";
   } catch (error) {
-    return error instanceof Error ? error.message : String(error);
+    return messageOf(error);
   }
 }

@@ -1,4 +1,5 @@
 import { spawn } from "node:child_process";
+import { messageOf } from "../../service/message-of.ts";
 import { DriverError } from "../driver.ts";
 
 export interface CommandOptions {
@@ -34,7 +35,7 @@ export async function runCommand(
   const named = `${command} ${args[0] ?? ""}`;
   for (let runs = 1; ; runs += 1) {
     const { status, signal, stdout, stderr } = await runOnce(command, args, options).catch((error: unknown) => {
-      throw new DriverError(code, `${named}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+      throw new DriverError(code, `${named}: ${messageOf(error)}`, { cause: error });
     });
     if (status === 0) return stdout;
     if (signal !== null && options.repeatable === true && runs < MOST_RUNS) continue;

@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { open, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { messageOf } from "../../../service/message-of.ts";
 import { DriverError } from "../../driver.ts";
 import { Qmp } from "./qmp.ts";
 
@@ -47,7 +48,7 @@ async function answersAt(socket: string, timeoutMs: number): Promise<string | nu
     (await Qmp.open(socket, timeoutMs)).close();
     return null;
   } catch (error) {
-    return error instanceof Error ? error.message : String(error);
+    return messageOf(error);
   }
 }
 

@@ -1,6 +1,7 @@
 import { connect, type Socket } from "node:net";
 import { createInterface } from "node:readline";
 import { z } from "zod";
+import { messageOf } from "../../../service/message-of.ts";
 import { DriverError } from "../../driver.ts";
 
 const message = z.union([
@@ -61,7 +62,7 @@ export class Qmp {
     });
     return Promise.race([answer, tooLong])
       .catch((error: unknown) => {
-        throw new DriverError("engine", `QEMU: ${command}: ${error instanceof Error ? error.message : String(error)}`);
+        throw new DriverError("engine", `QEMU: ${command}: ${messageOf(error)}`);
       })
       .finally(() => {
         clearTimeout(timer);

@@ -2,6 +2,7 @@ import { existsSync } from "node:fs";
 import { chown, mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Clock } from "../../../protocol/bytes.ts";
+import { messageOf } from "../../../service/message-of.ts";
 import { DriverError } from "../../driver.ts";
 import { macOf, parseAddress } from "../../network/addressing.ts";
 import type { GuestNetwork } from "../../network/guest-network.ts";
@@ -81,7 +82,7 @@ export class RunningVm {
       } catch (error) {
         await killQemu(this.#runDir);
         const what = "its memory could not be read; stopped, it starts from its disk";
-        throw new DriverError("engine", `${this.#vm.vmId}: ${what}: ${error instanceof Error ? error.message : String(error)}`);
+        throw new DriverError("engine", `${this.#vm.vmId}: ${what}: ${messageOf(error)}`);
       }
       // Before it runs: memory that is older than the disk must never be there to be woken with.
       await rm(memory);
@@ -154,7 +155,7 @@ export class RunningVm {
     } catch (error) {
       const words = await lastWords(this.#runDir);
       if (words === "") throw error;
-      throw new DriverError("engine", `${error instanceof Error ? error.message : String(error)}; it said: ${words}`);
+      throw new DriverError("engine", `${messageOf(error)}; it said: ${words}`);
     } finally {
       qmp.close();
     }

@@ -1,5 +1,6 @@
 import { connect, type Socket } from "node:net";
 import { type Channel, Client } from "ssh2";
+import { messageOf } from "../../../service/message-of.ts";
 import { parseSshPublicKey, type SshKeyPair } from "../../../service/ssh-keys.ts";
 import { DriverError } from "../../driver.ts";
 import type { StaticMachine } from "./config.ts";
@@ -47,7 +48,7 @@ export async function openControl(
     await runAsRoot(client, SHARE);
   } catch (error) {
     client.destroy();
-    throw new DriverError("engine", `${machine.address}: ${error instanceof Error ? error.message : String(error)}`);
+    throw new DriverError("engine", `${machine.address}: ${messageOf(error)}`);
   }
   return { ended, close: () => client.destroy() };
 }
