@@ -6,6 +6,7 @@ import { accountSubject } from "../protocol/subjects.ts";
 import { mintTicket } from "../worker/tickets/mint.ts";
 import { noteRefusal } from "../worker/tickets/signer.ts";
 import type { Env } from "./env.ts";
+import { within } from "./time-limit.ts";
 
 /** The VM that a call is about, and the host to ask. */
 export interface HostTarget {
@@ -79,20 +80,22 @@ export class HostClient {
       return failure("authority-unavailable", "The authority could not be reached. Try again shortly.");
     }
     try {
-      const response = await fetch(`${target.hostUrl}/vms/${vm}${suffix}`, {
-        method,
-        headers: {
-          authorization: `Bearer ${ticket}`,
-          ...(trace === null ? {} : { [TRACE_HEADER]: trace }),
-          ...(body === null ? {} : { "content-type": "application/json" }),
-        },
-        ...(body === null ? {} : { body: JSON.stringify(body) }),
-        // A ticket goes to the host it was made for and nowhere else.
-        redirect: "manual",
-        signal: AbortSignal.timeout(limitMs),
+      const { isDone, answer } = await within(limitMs, async (signal) => {
+        const response = await fetch(`${target.hostUrl}/vms/${vm}${suffix}`, {
+          method,
+          headers: {
+            authorization: `Bearer ${ticket}`,
+            ...(trace === null ? {} : { [TRACE_HEADER]: trace }),
+            ...(body === null ? {} : { "content-type": "application/json" }),
+          },
+          ...(body === null ? {} : { body: JSON.stringify(body) }),
+          // A ticket goes to the host it was made for and nowhere else.
+          redirect: "manual",
+          signal,
+        });
+        return { isDone: response.ok, answer: (await response.json()) as unknown };
       });
-      const answer: unknown = await response.json();
-      if (response.ok) return success(answer);
+      if (isDone) return success(answer);
       if (!isFailure(answer)) return hostUnavailable("answered in a way that is not understood");
       noteRefusal(answer, ticket);
       return { ok: false, failure: answer };
@@ -118,12 +121,13 @@ export class HostClient {
         epoch,
         readAt,
         expiresAt: null,
+        grant: null,
       },
       {
         hostId,
         hostUrl,
         accountEpoch: tenancyEpoch,
-        vmEpoch: vmEpoch === "ask" ? await this.#env.VM.getByName(vmId).epoch() : vmEpoch,
+        vmEpoch: vmEpoch === "ask" ? (await this.#env.VM.getByName(vmId).epochs()).epoch : vmEpoch,
         azp: "edge",
         now: this.#clock(),
         randomBytes: this.#randomBytes,
