@@ -5,7 +5,7 @@ import type { Operation } from "../protocol/operations.ts";
 import type { Subject } from "../protocol/subjects.ts";
 import type { CreationsApi } from "./creations.ts";
 import type { RegionServicesApi } from "./service-contract.ts";
-import type { ListedVm, SlugWish, Tenancy, VmCounts, VmFilter, VmRecord } from "./vm-contract.ts";
+import type { ListedVm, SlugWish, Tenancy, VmCounts, VmEpochs, VmFilter, VmRecord } from "./vm-contract.ts";
 
 /**
  * The typed RPC between the Worker and the Durable Objects: plain data and discriminated unions only, since class
@@ -42,6 +42,12 @@ export interface IdentityStanding {
   readonly readAt: number;
 }
 
+/** Which of its account's holds on a VM a grant belongs to. */
+export interface GrantHold {
+  /** The VM's epoch when it was given: a grant ends with that hold, for good. Null: given before this was noted. */
+  readonly vmEpoch: number | null;
+}
+
 /** "This principal may do this operation on this VM as this Linux user": what a ticket signs. */
 export interface Verdict {
   readonly subject: Subject;
@@ -55,8 +61,8 @@ export interface Verdict {
   readonly readAt: number;
   /** When the credential behind it expires by itself; neither a cached verdict nor a ticket may outlive it. */
   readonly expiresAt: number | null;
-  /** The only epoch of the VM at which the grant behind it holds; absent: it hangs on no grant, or on one that does not say. */
-  readonly grantedVmEpoch?: number;
+  /** The grant that it hangs on; null: none, as an API key's. */
+  readonly grant: GrantHold | null;
 }
 
 export interface VerdictQuestion {
@@ -73,21 +79,18 @@ export interface TokenRow {
   readonly expiresAt: number | null;
 }
 
-export interface GrantRow {
+export interface GrantRow extends GrantHold {
   readonly id: string;
   readonly identityId: string;
   readonly vmId: string;
   readonly allowedUsers: readonly string[] | null;
   readonly grantedAt: number;
   readonly grantedBy: string;
-  /** The VM's epoch then: a grant ends with its account's hold on the VM, for good. Null: granted before this was noted. */
-  readonly vmEpoch: number | null;
 }
 
-/** A VM to grant, and its epoch now. */
-export interface GrantedVm {
+/** A VM to grant, and its epochs now. */
+export interface GrantedVm extends VmEpochs {
   readonly id: string;
-  readonly epoch: number;
 }
 
 export interface IdentityRow {

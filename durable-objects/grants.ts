@@ -1,4 +1,6 @@
-import type { GrantRow } from "./contract.ts";
+import type { GrantHold, GrantRow } from "./contract.ts";
+import { epochOf } from "./grant-epoch.ts";
+import type { VmEpochs } from "./vm-contract.ts";
 
 type Row = {
   vm_id: string;
@@ -64,9 +66,9 @@ function toGrant(identityId: string, row: Row): GrantRow {
   };
 }
 
-/** Whether the account lost the VM since it granted it; `vmEpoch`: the VM's now, or as it was read a moment ago. */
-export function isOver(grant: GrantRow, vmEpoch: number): boolean {
-  return grant.vmEpoch !== null && grant.vmEpoch < vmEpoch;
+/** Whether the account lost the VM since it granted it; `vm`: as it is now, or was a moment ago. */
+export function isOver(grant: GrantHold, vm: VmEpochs): boolean {
+  return epochOf(grant, vm) < vm.epoch;
 }
 
 /** Whether somebody whom `before` admitted is no longer admitted by `after`; `null` admits every Linux user. */

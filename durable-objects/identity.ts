@@ -139,7 +139,7 @@ export class Identity extends StoredObject implements IdentityApi {
     const refusal = this.#refuseUsers(allowedUsers);
     if (refusal !== null) return failure("bad-request", refusal);
     const before = this.#grants.get(row.id, vm.id);
-    if (before !== null && !isOver(before, vm.epoch)) {
+    if (before !== null && !isOver(before, vm)) {
       return failure("grant-exists", "This identity already has a grant on this VM. Update that grant instead.");
     }
     const most = this.settings.MAX_GRANTS_PER_IDENTITY;
@@ -179,7 +179,7 @@ export class Identity extends StoredObject implements IdentityApi {
     const refusal = this.#refuseUsers(allowedUsers);
     if (refusal !== null) return failure("bad-request", refusal);
     const before = this.#grants.get(row.id, vm.id);
-    if (before === null || isOver(before, vm.epoch)) return noGrant();
+    if (before === null || isOver(before, vm)) return noGrant();
     const after = { ...before, allowedUsers };
     if (isNarrower(before.allowedUsers, allowedUsers)) await this.#narrow(row, () => this.#grants.put(after));
     else this.#grants.put(after);
@@ -240,7 +240,7 @@ export class Identity extends StoredObject implements IdentityApi {
       epoch: row.epoch,
       readAt: now,
       expiresAt: token.expiresAt,
-      ...(grant === null || grant.vmEpoch === null ? {} : { grantedVmEpoch: grant.vmEpoch }),
+      grant: grant === null ? null : { vmEpoch: grant.vmEpoch },
     });
   }
 

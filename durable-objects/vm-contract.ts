@@ -95,8 +95,16 @@ export interface VmFilter {
   readonly search?: string | undefined;
 }
 
+/** What a grant on a VM is held against. */
+export interface VmEpochs {
+  /** Raised when the VM is deleted or moves to another account. */
+  readonly epoch: number;
+  /** The epoch of grants that note none: the VM's own when its object learned that grants note it. */
+  readonly unnotedEpoch: number;
+}
+
 /** Where a VM is and whose, for whoever forwards to it. */
-export interface Placement {
+export interface Placement extends VmEpochs {
   readonly vmId: string;
   readonly accountId: string;
   readonly region: string;
@@ -104,8 +112,6 @@ export interface Placement {
   readonly hostUrl: string;
   /** For requests to the VM's name: which port of the guest it leads to. */
   readonly ports: readonly PublicPort[];
-  /** Raised when the VM is deleted or moves to another account. */
-  readonly epoch: number;
   readonly readAt: number;
 }
 
@@ -159,8 +165,8 @@ export interface VmApi {
   firewall(accountId: string): Promise<Result<readonly FirewallRule[]>>;
   /** The record as soon as the VM neither runs nor starts, or after `VM_AWAIT_STEP_MS` whatever it is then. */
   untilAtRest(accountId: string): Promise<Result<VmRecord>>;
-  /** The VM's epoch, deleted or not; 0 for one that never was. */
-  epoch(): Promise<number>;
+  /** The VM's epochs, deleted or not; 0 for one that never was. */
+  epochs(): Promise<VmEpochs>;
   /** Regions that could not be told yet of what was taken away here. */
   untold(): Promise<readonly string[]>;
   /** The host says the machine changed its state. */

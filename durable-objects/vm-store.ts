@@ -22,6 +22,9 @@ export const VM_SCHEMA: readonly string[] = [
    ALTER TABLE vm ADD COLUMN moving_to TEXT;
    ALTER TABLE vm ADD COLUMN left_account TEXT;
    ${OUTBOX_TABLE}`,
+  // Whatever moves the VM wakes its object first: this is the epoch at which all grants stood that do not note one.
+  `ALTER TABLE vm ADD COLUMN unnoted_epoch INTEGER NOT NULL DEFAULT 1;
+   UPDATE vm SET unnoted_epoch = epoch;`,
 ];
 
 /** `hostId` and `hostUrl` are empty until the VM is placed. */
@@ -50,6 +53,8 @@ export interface VmRow {
   readonly attempts: number;
   /** Raised with every change that takes the VM away from somebody. */
   readonly epoch: number;
+  /** The epoch of grants that note none. */
+  readonly unnotedEpoch: number;
   /** The account that the VM shall belong to; null: the one it has. */
   readonly movingTo: string | null;
   /** The account that had the VM and must still be told that it has it no longer. */
@@ -76,6 +81,7 @@ type Columns = {
   attempts: number;
   noted_at: number;
   epoch: number;
+  unnoted_epoch: number;
   moving_to: string | null;
   left_account: string | null;
 };
@@ -227,6 +233,7 @@ function toRow(row: Columns): VmRow {
     attempts: row.attempts,
     notedAt: row.noted_at,
     epoch: row.epoch,
+    unnotedEpoch: row.unnoted_epoch,
     movingTo: row.moving_to,
     leftAccount: row.left_account,
   };

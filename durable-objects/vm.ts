@@ -11,7 +11,7 @@ import { RestWatch } from "./rest-watch.ts";
 import { readRegions } from "./settings.ts";
 import { StoredObject } from "./stored-object.ts";
 import { UNANSWERED, VmCommands } from "./vm-commands.ts";
-import type { Exposure, FirewallRule, Placement, VmApi, VmChange, VmRecord, VmSpec } from "./vm-contract.ts";
+import type { Exposure, FirewallRule, Placement, VmApi, VmChange, VmEpochs, VmRecord, VmSpec } from "./vm-contract.ts";
 import { VmCreation } from "./vm-creation.ts";
 import { VmHost } from "./vm-host.ts";
 import { type Command, isResting } from "./vm-lifecycle.ts";
@@ -98,11 +98,11 @@ export class Vm extends StoredObject implements VmApi {
     const row = this.#visible(null);
     if (row === null || row.hostId === "" || row.intent === "delete") return notFound();
     const readAt = this.clock();
-    const { id: vmId, accountId, region, hostId, epoch } = row;
+    const { id: vmId, accountId, region, hostId, epoch, unnotedEpoch } = row;
     const { ports } = row.traits;
     const hostUrl = await this.#neighbours.hostUrl(row);
     if (!hostUrl.ok) return hostUrl;
-    return success({ vmId, accountId, region, hostId, hostUrl: hostUrl.value, ports, epoch, readAt });
+    return success({ vmId, accountId, region, hostId, hostUrl: hostUrl.value, ports, epoch, unnotedEpoch, readAt });
   }
 
   async exposure(): Promise<Result<Exposure>> {
@@ -110,8 +110,9 @@ export class Vm extends StoredObject implements VmApi {
     return row === null ? notFound() : success({ accountId: row.accountId, ports: row.traits.ports });
   }
 
-  async epoch(): Promise<number> {
-    return this.#store.read()?.epoch ?? 0;
+  async epochs(): Promise<VmEpochs> {
+    const { epoch = 0, unnotedEpoch = 0 } = this.#store.read() ?? {};
+    return { epoch, unnotedEpoch };
   }
 
   async transfer(toAccountId: string): Promise<Result<VmRecord>> {

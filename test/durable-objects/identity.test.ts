@@ -1,6 +1,6 @@
 import { abortAllDurableObjects, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { beforeEach, describe, expect, it } from "vitest";
-import type { VerdictQuestion } from "../../durable-objects/contract.ts";
+import type { GrantedVm, VerdictQuestion } from "../../durable-objects/contract.ts";
 import type { Region } from "../../durable-objects/region.ts";
 import { VM_NOT_FOUND_MESSAGE } from "../../protocol/messages.ts";
 import { OPERATIONS } from "../../protocol/operations.ts";
@@ -33,6 +33,9 @@ beforeEach(async () => {
   ({ object: identity, id: identityId } = await newIdentity(account.id));
   vmId = freshVmId();
 });
+
+/** The VM as it is granted. */
+const vm = (other: Partial<GrantedVm> = {}): GrantedVm => ({ id: vmId, epoch: 1, unnotedEpoch: 1, ...other });
 
 async function newToken(options: { expiresAt?: number } = {}) {
   const made = must(await identity.createToken(account.id, { name: null, expiresAt: options.expiresAt ?? null }));
@@ -67,10 +70,10 @@ describe("who owns an identity", () => {
         await object.createToken(caller, { name: null, expiresAt: null }),
         await object.listTokens(caller, PAGE),
         await object.revokeToken(caller, "sometokensometok"),
-        await object.grant(caller, { id: vmId, epoch: 1 }, null, "me"),
+        await object.grant(caller, vm(), null, "me"),
         await object.listGrants(caller, PAGE),
         await object.getGrant(caller, vmId),
-        await object.updateGrant(caller, { id: vmId, epoch: 1 }, null),
+        await object.updateGrant(caller, vm(), null),
         await object.revokeGrant(caller, vmId),
       );
     }
@@ -131,7 +134,7 @@ describe("an access token", () => {
   it("is good until the millisecond it expires, and its verdicts say when that is", async () => {
     const now = Date.now();
     const token = await newToken({ expiresAt: now + 60_000 });
-    must(await identity.grant(account.id, { id: vmId, epoch: 1 }, null, "me"));
+    must(await identity.grant(account.id, vm(), null, "me"));
     await setClock(identity, now + 59_999);
     expect(must(await identity.verdict(token.hash, exec(vmId))).expiresAt).toBe(now + 60_000);
     await setClock(identity, now + 60_000);
@@ -188,7 +191,7 @@ describe("a verdict", () => {
       const ungranted = await identity.verdict(token.hash, { vmId: freshVmId(), operation, linuxUser: null });
       expect(refusal(ungranted)).toBe("forbidden");
     }
-    must(await identity.grant(account.id, { id: vmId, epoch: 1 }, null, "me"));
+    must(await identity.grant(account.id, vm(), null, "me"));
     expect(refusal(await identity.verdict(token.hash, { vmId, operation: "delete", linuxUser: null }))).toBe("forbidden");
   });
 
@@ -200,7 +203,7 @@ describe("a verdict", () => {
 
   it("refuses a Linux user that the grant does not list, and names those it lists", async () => {
     const token = await newToken();
-    must(await identity.grant(account.id, { id: vmId, epoch: 1 }, ["developer", "ci"], "me"));
+    must(await identity.grant(account.id, vm(), ["developer", "ci"], "me"));
     const answer = await identity.verdict(token.hash, exec(vmId));
     expect(answer).toMatchObject({
       ok: false,
@@ -212,20 +215,20 @@ describe("a verdict", () => {
 
   it("lets a grant of no users read and start the VM and nothing more", async () => {
     const token = await newToken();
-    must(await identity.grant(account.id, { id: vmId, epoch: 1 }, [], "me"));
+    must(await identity.grant(account.id, vm(), [], "me"));
     expect(refusal(await identity.verdict(token.hash, exec(vmId)))).toBe("linux-user-forbidden");
     expect(must(await identity.verdict(token.hash, { vmId, operation: "start", linuxUser: "root" })).linuxUser).toBeNull();
   });
 
   it("refuses an operation in the guest for which no Linux user was settled", async () => {
     const token = await newToken();
-    must(await identity.grant(account.id, { id: vmId, epoch: 1 }, null, "me"));
+    must(await identity.grant(account.id, vm(), null, "me"));
     expect(refusal(await identity.verdict(token.hash, exec(vmId, null)))).toBe("bad-request");
   });
 
   it("carries the subject, the credential, the epoch and when it was read", async () => {
     const token = await newToken();
-    must(await identity.grant(account.id, { id: vmId, epoch: 1 }, null, "me"));
+    must(await identity.grant(account.id, vm(), null, "me"));
     await setClock(identity, 1_800_000_000_000);
     const expected = {
       subject: `identity:${identityId}`,
@@ -237,7 +240,7 @@ describe("a verdict", () => {
       epoch: 1,
       readAt: 1_800_000_000_000,
       expiresAt: null,
-      grantedVmEpoch: 1,
+      grant: { vmEpoch: 1 },
     };
     expect(must(await identity.verdict(token.hash, exec(vmId)))).toEqual(expected);
     expect(must(await identity.recheck(token.id, exec(vmId)))).toEqual(expected);
@@ -246,36 +249,40 @@ describe("a verdict", () => {
 
 describe("a grant", () => {
   it("is not given twice on one VM", async () => {
-    must(await identity.grant(account.id, { id: vmId, epoch: 1 }, ["ci"], "me"));
-    expect(refusal(await identity.grant(account.id, { id: vmId, epoch: 1 }, null, "me"))).toBe("grant-exists");
+    must(await identity.grant(account.id, vm(), ["ci"], "me"));
+    expect(refusal(await identity.grant(account.id, vm(), null, "me"))).toBe("grant-exists");
     expect(must(await identity.getGrant(account.id, vmId)).allowedUsers).toEqual(["ci"]);
   });
 
   it("of an earlier hold on the VM is replaced, not updated, and never replaces one of a later hold", async () => {
     const token = await newToken();
-    const at = (vmEpoch: number) => ({ id: vmId, epoch: vmEpoch });
-    must(await identity.grant(account.id, at(1), null, "me"));
-    expect(refusal(await identity.updateGrant(account.id, at(3), ["ci"]))).toBe("grant-not-found");
-    must(await identity.grant(account.id, at(3), ["ci"], "me"));
-    expect(must(await identity.verdict(token.hash, exec(vmId, "ci"))).grantedVmEpoch).toBe(3);
-    expect(refusal(await identity.grant(account.id, at(1), null, "me"))).toBe("grant-exists");
+    must(await identity.grant(account.id, vm(), null, "me"));
+    expect(refusal(await identity.updateGrant(account.id, vm({ epoch: 3 }), ["ci"]))).toBe("grant-not-found");
+    must(await identity.grant(account.id, vm({ epoch: 3 }), ["ci"], "me"));
+    expect(must(await identity.verdict(token.hash, exec(vmId, "ci"))).grant).toEqual({ vmEpoch: 3 });
+    expect(refusal(await identity.grant(account.id, vm(), null, "me"))).toBe("grant-exists");
     expect(must(await identity.getGrant(account.id, vmId)).allowedUsers).toEqual(["ci"]);
     expect(await epoch()).toBe(1);
   });
 
-  it("that an older build gave says nothing of the hold it belongs to, and goes on", async () => {
+  it("that an older build gave counts as given at the epoch that the VM had when grants began to note it", async () => {
     const token = await newToken();
-    must(await identity.grant(account.id, { id: vmId, epoch: 1 }, null, "me"));
-    // What the schema's new step makes of rows that were there.
+    must(await identity.grant(account.id, vm(), ["ci"], "me"));
+    // What the schema's step made of rows that were there.
     await runSql(identity, "UPDATE grants SET vm_epoch = NULL");
-    expect(must(await identity.verdict(token.hash, exec(vmId)))).not.toHaveProperty("grantedVmEpoch");
-    must(await identity.updateGrant(account.id, { id: vmId, epoch: 3 }, null));
-    expect(refusal(await identity.grant(account.id, { id: vmId, epoch: 3 }, null, "me"))).toBe("grant-exists");
+    expect(must(await identity.verdict(token.hash, exec(vmId, "ci"))).grant).toEqual({ vmEpoch: null });
+    const stayed = vm({ epoch: 3, unnotedEpoch: 3 });
+    must(await identity.updateGrant(account.id, stayed, null));
+    expect(refusal(await identity.grant(account.id, stayed, null, "me"))).toBe("grant-exists");
+    const left = vm({ epoch: 5, unnotedEpoch: 3 });
+    expect(refusal(await identity.updateGrant(account.id, left, ["ci"]))).toBe("grant-not-found");
+    must(await identity.grant(account.id, left, ["ci"], "me"));
+    expect(must(await identity.verdict(token.hash, exec(vmId, "ci"))).grant).toEqual({ vmEpoch: 5 });
   });
 
   it("is not found, updated or revoked where there is none", async () => {
     expect(refusal(await identity.getGrant(account.id, vmId))).toBe("grant-not-found");
-    expect(refusal(await identity.updateGrant(account.id, { id: vmId, epoch: 1 }, null))).toBe("grant-not-found");
+    expect(refusal(await identity.updateGrant(account.id, vm(), null))).toBe("grant-not-found");
     expect(refusal(await identity.revokeGrant(account.id, vmId))).toBe("grant-not-found");
     expect(await epoch()).toBe(1);
   });
@@ -283,20 +290,20 @@ describe("a grant", () => {
   it("refuses names that are no Linux users, and too many of them", async () => {
     await setSettings(identity, { MAX_USERS_PER_GRANT: 2 });
     for (const users of [["Root"], ["a b"], [""], ["root;id"], ["-x"], ["a", "b", "c"]]) {
-      expect(refusal(await identity.grant(account.id, { id: vmId, epoch: 1 }, users, "me"))).toBe("bad-request");
+      expect(refusal(await identity.grant(account.id, vm(), users, "me"))).toBe("bad-request");
     }
-    must(await identity.grant(account.id, { id: vmId, epoch: 1 }, ["a"], "me"));
-    expect(refusal(await identity.updateGrant(account.id, { id: vmId, epoch: 1 }, ["A"]))).toBe("bad-request");
+    must(await identity.grant(account.id, vm(), ["a"], "me"));
+    expect(refusal(await identity.updateGrant(account.id, vm(), ["A"]))).toBe("bad-request");
   });
 
   it("is refused beyond the quota", async () => {
     await setSettings(identity, { MAX_GRANTS_PER_IDENTITY: 1 });
-    must(await identity.grant(account.id, { id: vmId, epoch: 1 }, null, "me"));
-    expect(refusal(await identity.grant(account.id, { id: freshVmId(), epoch: 1 }, null, "me"))).toBe("quota-exceeded");
+    must(await identity.grant(account.id, vm(), null, "me"));
+    expect(refusal(await identity.grant(account.id, vm({ id: freshVmId() }), null, "me"))).toBe("quota-exceeded");
   });
 
   it("raises the epoch when an update takes somebody away, and only then", async () => {
-    must(await identity.grant(account.id, { id: vmId, epoch: 1 }, ["a", "b"], "me"));
+    must(await identity.grant(account.id, vm(), ["a", "b"], "me"));
     const steps: [readonly string[] | null, number][] = [
       [["a", "b", "c"], 1],
       [["c", "b", "a"], 1],
@@ -307,7 +314,7 @@ describe("a grant", () => {
       [["a"], 4],
     ];
     for (const [users, expected] of steps) {
-      must(await identity.updateGrant(account.id, { id: vmId, epoch: 1 }, users));
+      must(await identity.updateGrant(account.id, vm(), users));
       expect([users, await epoch()]).toEqual([users, expected]);
     }
     expect(await floorsOfIdentity()).toEqual([4]);
@@ -315,7 +322,7 @@ describe("a grant", () => {
 
   it("that was revoked makes the VM not found, with the floor in the region before the answer", async () => {
     const token = await newToken();
-    must(await identity.grant(account.id, { id: vmId, epoch: 1 }, null, "me"));
+    must(await identity.grant(account.id, vm(), null, "me"));
     must(await identity.revokeGrant(account.id, vmId));
     expect(await floorsOfIdentity()).toEqual([2]);
     expect(refusal(await identity.verdict(token.hash, exec(vmId)))).toBe("vm-not-found");

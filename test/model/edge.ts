@@ -1,4 +1,3 @@
-import { z } from "zod";
 import type { Verdict } from "../../durable-objects/contract.ts";
 import type { Placement } from "../../durable-objects/vm-contract.ts";
 import { type Result, success } from "../../protocol/failures.ts";
@@ -6,7 +5,7 @@ import type { Subject } from "../../protocol/subjects.ts";
 import type { TicketClaims } from "../../protocol/ticket.ts";
 import type { Colo } from "../../worker/cache/colo.ts";
 import { FactCache, type Lookup } from "../../worker/cache/facts.ts";
-import type { Kept } from "../../worker/cache/freshness.ts";
+import { keptPlacement, keptVerdict } from "../../worker/cache/forms.ts";
 import { Refusals } from "../../worker/cache/refusals.ts";
 import { isPlaceFor } from "../../worker/services/grant-epoch.ts";
 import { edgeTicketLifeS } from "../../worker/services/ticket-basis.ts";
@@ -188,12 +187,9 @@ function found<T extends { readonly readAt: number }>(
 }
 
 function newIsolate(): Isolate {
-  // The model's location keeps values as they are, so their form needs no check beyond whether there is one.
-  const verdict = z.custom<Kept<Verdict>>((value) => value !== null);
-  const place = z.custom<Kept<Placement>>((value) => value !== null);
   return {
-    verdicts: new FactCache("verdict", verdict),
-    places: new FactCache("placement", place),
+    verdicts: new FactCache("verdict", keptVerdict),
+    places: new FactCache("placement", keptPlacement),
     refusals: new Refusals(),
     ticket: null,
   };

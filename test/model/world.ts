@@ -31,7 +31,7 @@ const FLOOR_KEEP_MS = 300_000;
 const SUBJECT = identitySubject("a".repeat(16));
 const ACCOUNT = "c".repeat(16);
 const VM = "v".repeat(20);
-const PLACE = { vmId: VM, accountId: ACCOUNT, region: "r", hostId: "h", hostUrl: "http://h", ports: [] } as const;
+const PLACE = { vmId: VM, accountId: ACCOUNT, region: "r", hostId: "h", hostUrl: "http://h", ports: [], unnotedEpoch: 1 } as const;
 const REGIONS = 2;
 
 export const VERIFIERS = REGIONS;
@@ -302,7 +302,7 @@ export class World {
       epoch: this.#epoch,
       readAt: this.now,
       expiresAt: null,
-      ...(this.#switches.grantEpochs && { grantedVmEpoch: this.#grantedVmEpoch }),
+      grant: this.#switches.grantEpochs ? { vmEpoch: this.#grantedVmEpoch } : null,
     });
   }
 

@@ -59,6 +59,7 @@ const verdict = (): Verdict => ({
   epoch: 1,
   readAt: Date.now(),
   expiresAt: null,
+  grant: null,
 });
 const mint = async () => {
   const options = { hostId: world.host.id, hostUrl: world.host.url, azp: "edge", now: Date.now() } as const;

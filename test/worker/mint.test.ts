@@ -23,6 +23,7 @@ const verdict: Verdict = {
   epoch: 7,
   readAt: NOW - 1_700,
   expiresAt: null,
+  grant: null,
 };
 
 const options: TicketOptions = {

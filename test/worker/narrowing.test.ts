@@ -1,6 +1,5 @@
 import { runDurableObjectAlarm } from "cloudflare:test";
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { identitySubject } from "../../protocol/subjects.ts";
 import { bindings, setClock } from "../durable-objects/objects.ts";
 import {
   type Account,
@@ -148,55 +147,6 @@ describe("others do not notice", () => {
     const { vms } = await must<{ vms: { id: string }[] }>("/v1/vms", { key: next.key });
     expect(vms.map(({ id }) => id)).toEqual([vmId]);
     expect((await must<{ vms: unknown[] }>("/v1/vms", { key: account.key })).vms).toEqual([]);
-  });
-});
-
-describe("a grant of an account that lost the VM and has it back", () => {
-  const moveTo = ({ accountId }: Account) => operator("POST", `/vms/${vmId}/transfer`, { accountId });
-  const thereAndBack = async () => {
-    await moveTo(await newAccount());
-    await moveTo(account);
-  };
-  const WAYS: [string, () => Promise<Response>][] = [
-    ["forwarded, by a warm edge", () => byToken()],
-    ["the VM's record", () => call(`/v1/vms/${vmId}`, { token: identity.token })],
-    ["a start", () => call(`/v1/vms/${vmId}/start`, { method: "POST", token: identity.token, body: {} })],
-    [
-      "an SSH ticket",
-      () => call(`/v5/vms/${vmId}/ssh-ticket`, { method: "POST", token: identity.token, body: { linuxUser: "alice" } }),
-    ],
-    ["a live session's check", () => checkSession()],
-  ];
-  const checkSession = async () => {
-    const body = {
-      subject: identitySubject(identity.id),
-      credentialId: identity.tokenId,
-      vmId,
-      linuxUser: "alice",
-      operation: "ssh",
-    };
-    return call("/service/v1/session-checks", { method: "POST", key: await world.forwarder.assertion(), body });
-  };
-
-  it.each(WAYS)("admits nobody any more: %s", async (_way, send) => {
-    expect((await send()).status).toBe(200);
-    await thereAndBack();
-    expect((await send()).status).toBe(404);
-    expect((await send()).status).toBe(404);
-    // The account itself has its VM.
-    expect((await byKey()).status).toBe(200);
-  });
-
-  it("is given anew, by the same call as the first, and then admits at once, whatever the edge had known", async () => {
-    await byToken();
-    await thereAndBack();
-    // The place is known anew while the verdict is that of the old grant.
-    await byKey();
-    const update = call(grantPath(identity.id, vmId), { method: "PUT", key: account.key, body: { allowedUsers: ["alice"] } });
-    expect((await update).status).toBe(404);
-    await owner("POST", grantPath(identity.id, vmId), { allowedUsers: ["alice"] });
-    expect((await byToken()).status).toBe(200);
-    expect((await exec({ token: identity.token }, "bob")).status).toBe(403);
   });
 });
 

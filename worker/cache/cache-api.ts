@@ -3,10 +3,10 @@ import { logEvent } from "../log.ts";
 import type { Colo } from "./colo.ts";
 
 /**
- * Names nobody's host, so that no request from outside can have this address. `v1` is the form of the values: a build with
+ * Names nobody's host, so that no request from outside can have this address. `v2` is the form of the values: a build with
  * another form must use another address.
  */
-const ORIGIN = "https://verdicts.postern.invalid/v1/";
+const ORIGIN = "https://verdicts.postern.invalid/v2/";
 
 /**
  * The Cache API of this location. Addresses are SHA-256 over keys that themselves hold only a hash of a secret, so neither a

@@ -104,7 +104,7 @@ function mayRepeat(kind: FailureKind, { isOnce, isPlainPost }: Journey): boolean
  */
 async function knownBasis(edge: Edge, authority: Authority, readsPlace: boolean): Promise<Result<TicketBasis>> {
   const known = await basisOf(edge, authority.verdict, readsPlace, null);
-  if (known.ok || known.failure.kind !== "vm-not-found" || authority.verdict.grantedVmEpoch === undefined) return known;
+  if (known.ok || known.failure.kind !== "vm-not-found" || authority.verdict.grant === null) return known;
   const verdict = await authority.reread();
   return verdict.ok ? basisOf(edge, verdict.value, readsPlace, null) : verdict;
 }

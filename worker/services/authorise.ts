@@ -131,15 +131,14 @@ async function readTokenVerdict(edge: Edge, credential: Credential, question: Ve
   if (!isOpenToAccessTokens(question.operation)) return refuseToken(edge, credential);
   const verdict = await ask(() => identityObject(edge.env, credential.routing).verdict(credential.secretHash, question));
   if (!verdict.ok) return verdict;
-  const { accountId, vmId, grantedVmEpoch } = verdict.value;
-  const [tenancy, vmEpoch] = await Promise.all([
+  const { accountId, vmId } = verdict.value;
+  const [tenancy, epochs] = await Promise.all([
     ask(() => accountObject(edge.env, accountId).tenancy()),
-    grantedVmEpoch === undefined ? null : ask(async () => success(await vmObject(edge.env, vmId).epoch())),
+    ask(async () => success(await vmObject(edge.env, vmId).epochs())),
   ]);
   if (!tenancy.ok) return tenancy;
-  if (vmEpoch === null) return verdict;
-  if (!vmEpoch.ok) return vmEpoch;
-  return holdsAt(verdict.value, vmEpoch.value) ? verdict : VM_NOT_FOUND;
+  if (!epochs.ok) return epochs;
+  return holdsAt(verdict.value, epochs.value) ? verdict : VM_NOT_FOUND;
 }
 
 async function readKeyVerdict(edge: Edge, credential: Credential, question: VerdictQuestion): Promise<Result<Verdict>> {

@@ -9,6 +9,7 @@ import { forward } from "../hosts/forward.ts";
 import { accountObject, ask, backgroundRequestObject, identityObject } from "../objects.ts";
 import type { Authority } from "./authorise.ts";
 import { jobPath, jobResult, Pending } from "./background.ts";
+import { keyVerdict } from "./known.ts";
 
 /** What a poll finds: the request goes on, or this came of it. */
 export type Polled = Pending | { readonly kind: "exec"; readonly result: Result<Response> } | TaskResult;
@@ -70,8 +71,5 @@ async function readAgain(edge: Edge, principal: Principal, question: VerdictQues
     return await ask(() => identityObject(edge.env, principal.identityId).recheck(principal.tokenId, question));
   }
   const standing = await ask(() => accountObject(edge.env, principal.accountId).recheck(principal.keyId));
-  if (!standing.ok) return standing;
-  const { accountId, keyId, epoch, readAt } = standing.value;
-  const subject = accountSubject(accountId);
-  return success({ subject, accountId, credentialId: keyId, ...question, epoch, readAt, expiresAt: null });
+  return standing.ok ? success(keyVerdict(standing.value, question)) : standing;
 }

@@ -27,7 +27,7 @@ export async function grantVm(
   if (!isVmId(key.vmId)) return VM_NOT_FOUND;
   const vm = await ask(() => vmObject(edge.env, key.vmId).read(account.accountId));
   if (!vm.ok) return vm;
-  const granted = await withEpoch(edge, key.vmId, (now) =>
+  const granted = await withEpochs(edge, key.vmId, (now) =>
     tell(() => identityObject(edge.env, id.value).grant(account.accountId, now, allowedUsers, account.keyId)),
   );
   await widened(edge, id.value);
@@ -56,7 +56,7 @@ export async function updateGrant(
   allowedUsers: readonly string[] | null,
 ): Promise<Result<GrantRow>> {
   return withIdentity(edge, key, async (identity) => {
-    const updated = await withEpoch(edge, key.vmId, (vm) =>
+    const updated = await withEpochs(edge, key.vmId, (vm) =>
       narrowing(edge, identity, (object) => object.updateGrant(accountId, vm, allowedUsers)),
     );
     await widened(edge, key.identityId);
@@ -69,10 +69,10 @@ export async function revokeGrant(edge: Edge, accountId: string, key: GrantKey):
   return withIdentity(edge, key, (identity) => narrowing(edge, identity, (object) => object.revokeGrant(accountId, key.vmId)));
 }
 
-/** With the VM's epoch now: if the account loses the VM meanwhile, what is granted is void. */
-async function withEpoch<T>(edge: Edge, vmId: string, use: (vm: GrantedVm) => Promise<Result<T>>): Promise<Result<T>> {
-  const epoch = await ask(async () => success(await vmObject(edge.env, vmId).epoch()));
-  return epoch.ok ? use({ id: vmId, epoch: epoch.value }) : epoch;
+/** With the VM's epochs now: if the account loses the VM meanwhile, what is granted is void. */
+async function withEpochs<T>(edge: Edge, vmId: string, use: (vm: GrantedVm) => Promise<Result<T>>): Promise<Result<T>> {
+  const epochs = await ask(async () => success(await vmObject(edge.env, vmId).epochs()));
+  return epochs.ok ? use({ id: vmId, ...epochs.value }) : epochs;
 }
 
 async function withIdentity<T>(

@@ -48,7 +48,16 @@ export function keyStanding(
 
 /** The verdict that an API key's standing makes. That the VM is the account's, its placement says. */
 export function keyVerdict({ accountId, keyId, epoch, readAt }: AccountStanding, question: VerdictQuestion): Verdict {
-  return { subject: accountSubject(accountId), accountId, credentialId: keyId, ...question, epoch, readAt, expiresAt: null };
+  return {
+    subject: accountSubject(accountId),
+    accountId,
+    credentialId: keyId,
+    ...question,
+    epoch,
+    readAt,
+    expiresAt: null,
+    grant: null,
+  };
 }
 
 export function tenancyOf(edge: Edge, accountId: string, refused: Tenancy | null): Promise<Result<Tenancy>> {

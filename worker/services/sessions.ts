@@ -31,7 +31,7 @@ export async function checkSession(
   ]);
   if (!tenancy.ok) return tenancy;
   if (!vm.ok) return vm;
-  if (vm.value.accountId !== accountId || !holdsAt(holder.value, vm.value.epoch)) return VM_NOT_FOUND;
+  if (vm.value.accountId !== accountId || !holdsAt(holder.value, vm.value)) return VM_NOT_FOUND;
   if (!mayAsk(asker, operation, vm.value)) return VM_NOT_FOUND;
   return success({ epoch, accountEpoch: tenancy.value.epoch, vmEpoch: vm.value.epoch });
 }
@@ -46,10 +46,10 @@ async function recheck(
   edge: Edge,
   { subject, credentialId }: SessionCheckRequest,
   question: VerdictQuestion,
-): Promise<Result<Pick<Verdict, "accountId" | "epoch" | "grantedVmEpoch">>> {
+): Promise<Result<Pick<Verdict, "accountId" | "epoch" | "grant">>> {
   const [kind, objectName] = subject.split(":");
   if (objectName === undefined) return CREDENTIAL_INVALID;
-  return kind === "account"
-    ? ask(() => accountObject(edge.env, objectName).recheck(credentialId))
-    : ask(() => identityObject(edge.env, objectName).recheck(credentialId, question));
+  if (kind !== "account") return ask(() => identityObject(edge.env, objectName).recheck(credentialId, question));
+  const standing = await ask(() => accountObject(edge.env, objectName).recheck(credentialId));
+  return standing.ok ? success({ ...standing.value, grant: null }) : standing;
 }

@@ -76,7 +76,7 @@ async function verdictOfLink(edge: Edge, { vm: vmId, sub, cred, exp }: HttpLink)
   const key = await ask(() => accountObject(edge.env, objectName).recheck(cred));
   if (!key.ok) return key;
   const { accountId, epoch, readAt } = key.value;
-  return success({ ...question, subject: sub, accountId, credentialId: cred, epoch, readAt, expiresAt: exp * 1000 });
+  return success({ ...question, subject: sub, accountId, credentialId: cred, epoch, readAt, expiresAt: exp * 1000, grant: null });
 }
 
 async function byExposure(edge: Edge, visit: Visit): Promise<Result<Authority>> {
@@ -99,5 +99,5 @@ async function publicVerdict(edge: Edge, visit: Visit): Promise<Result<Verdict>>
   if (!account.ok) return account;
   const subject = accountSubject(accountId);
   const who = { subject, accountId, credentialId: PUBLIC_CREDENTIAL };
-  return success({ ...who, vmId, operation: "http", linuxUser: null, ...account.value, expiresAt: null });
+  return success({ ...who, vmId, operation: "http", linuxUser: null, ...account.value, expiresAt: null, grant: null });
 }
