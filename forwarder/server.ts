@@ -65,7 +65,7 @@ export async function startForwarder(options: ForwarderOptions): Promise<Forward
     clock,
     log,
     onFloor: (floor) => live?.onFloor(floor),
-    onKeysVoided: () => live?.recheckAll(),
+    onDoubt: () => live?.recheckAll(),
     onWelcome: () => sessions?.tellAll(),
     onCloseSession: (session) => sessions?.close(session),
     ...(options.membershipTimes === undefined ? {} : { times: options.membershipTimes }),

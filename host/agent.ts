@@ -295,7 +295,7 @@ async function start(options: HostAgentOptions, closers: Closer[], closeAll: () 
     clock,
     log,
     onFloor: (floor) => live?.onFloor(floor),
-    onKeysVoided: () => live?.recheckAll(),
+    onDoubt: () => live?.recheckAll(),
     onWelcome: reportAll,
     onDrain: (wanted) => {
       draining = wanted;

@@ -80,6 +80,14 @@ export class TicketVerifier {
     return this.#clock() - this.#feedHeardAt <= this.#limits.feedSilenceMs;
   }
 
+  /**
+   * Whether the feed was silent for so long that floors raised meanwhile may not be in the next welcome: half of what they are kept for,
+   * since the region keeps them by its own clock. No ticket is as old as that, but live sessions are.
+   */
+  mayLackFloors(): boolean {
+    return this.#clock() - this.#feedHeardAt > this.#limits.floorKeepMs / 2;
+  }
+
   /** Verifies a ticket in full and, if it is a client's single-use ticket, uses it up. */
   async verify(ticket: string): Promise<CheckedTicket> {
     const now = this.#clock();

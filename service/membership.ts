@@ -50,8 +50,11 @@ export interface MembershipOptions {
   readonly limits?: VerifierLimits;
   /** Called when a floor rises, so that live sessions of its subject are authorised anew. */
   readonly onFloor?: (floor: Floor) => void;
-  /** Called when ticket keys were withdrawn: every live session began with a ticket that counts for nothing any more. */
-  readonly onKeysVoided?: () => void;
+  /**
+   * Called when every live session must be authorised anew: ticket keys were withdrawn, or a break was so long that the region may
+   * have dropped floors which came in it.
+   */
+  readonly onDoubt?: () => void;
   /** Called after every welcome, the first one included: the moment to report state that the region may have missed. */
   readonly onWelcome?: () => void;
   /** Called with every welcome and whenever the operator decides: whether this host takes no new VMs and wakes none. */
@@ -255,6 +258,7 @@ class FeedSocket {
         ...(limits === undefined ? {} : { limits }),
       });
     this.#verifier = verifier;
+    const mayLackFloors = !first && verifier.mayLackFloors();
     this.#voidKeys(message.voidedKeys);
     // Floors first: a late joiner must know what it missed before it accepts a ticket.
     for (const floor of message.floors) this.#raise(floor);
@@ -263,6 +267,7 @@ class FeedSocket {
     this.#welcomed = true;
     if (this.#awaitWelcome !== null) clearTimeout(this.#awaitWelcome);
     log.info("joined region", { region: message.region, floors: message.floors.length });
+    if (mayLackFloors) this.#options.onDoubt?.();
     this.#options.onDrain?.(message.draining ?? false);
     onWelcome?.();
     if (first) {
@@ -279,7 +284,7 @@ class FeedSocket {
     if (this.#verifier?.voidKeys(kids) !== true) return;
     this.#options.log.warn("ticket keys were withdrawn", { keys: kids.join(" ") });
     this.#keys.withdraw();
-    this.#options.onKeysVoided?.();
+    this.#options.onDoubt?.();
   }
 
   #raise(floor: Floor): void {

@@ -76,7 +76,7 @@ describe("membership", () => {
     const edge = await region();
     edge.voidedKeys.push("one");
     let told = 0;
-    const member = await join(edge, { onKeysVoided: () => (told += 1) });
+    const member = await join(edge, { onDoubt: () => (told += 1) });
     expect([member.verifier.voidKeys(["one"]), told]).toEqual([false, 1]);
     edge.send({ type: "keys-voided", kids: ["one", "two"] });
     await until(() => told === 2, "it heard of the second key");
@@ -114,6 +114,25 @@ describe("membership", () => {
     await until(() => welcomes === 2, "it was welcomed again");
     expect(member.verifier.floors.admits(SUB, 8)).toBe(false);
     expect(edge.received.filter((message) => message.type === "hello")).toHaveLength(2);
+  });
+
+  test.each([
+    [140_000, 0],
+    [160_000, 1],
+  ])("after a break of %i ms has live sessions authorised anew if floors may have been dropped meanwhile", async (ms, doubts) => {
+    const edge = await region();
+    let now = 1_000_000;
+    let welcomes = 0;
+    let doubted = 0;
+    await join(edge, { clock: () => now, onWelcome: () => (welcomes += 1), onDoubt: () => (doubted += 1) });
+    expect(doubted).toBe(0);
+    edge.holdWelcome(true);
+    edge.cut();
+    now += ms;
+    await until(() => edge.received.length === 2, "it dialled again");
+    edge.welcome();
+    await until(() => welcomes === 2, "it was welcomed again");
+    expect(doubted).toBe(doubts);
   });
 
   test("shows an assertion that was never shown before with every dial", async () => {
