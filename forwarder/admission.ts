@@ -172,5 +172,7 @@ const TICKET_MESSAGES: Partial<Record<TicketRefusal, Failure>> = {
   "stale-epoch": { kind: "ticket-refused", message: "Access has changed since the ticket was made. Ask for a new one." },
   "voided-key": { kind: "ticket-refused", message: "The ticket counts for nothing any more. Ask for a new one." },
   "stale-authority": UNAVAILABLE,
+  // The edge's signature on a ticket from the future: this machine's clock is behind, and the ticket is not at fault.
+  "not-yet-valid": UNAVAILABLE,
   "keys-unavailable": UNAVAILABLE,
 };

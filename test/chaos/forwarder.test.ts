@@ -1,0 +1,79 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { until } from "../system/poll.ts";
+import { FAITHFUL } from "./feed-proxy.ts";
+import { type Holder, SshWorld } from "./ssh-world.ts";
+
+/** The bounds of `docs/consistency.md`, in milliseconds, and what `ssh` may take to say why it ends. */
+const FEED_UP_MS = 2_000;
+const FEED_DOWN_MS = 20_000;
+const EXIT_MS = 1_000;
+const SLOW_MACHINE_MS = 30_000;
+
+const UNAVAILABLE = "Nothing is wrong with your token: try again in a moment.";
+const REVOKED = "Your access to this VM was revoked.";
+
+let world: SshWorld;
+beforeAll(async () => {
+  world = await SshWorld.open();
+});
+afterAll(() => world.close());
+beforeEach(async () => {
+  world.proxy.fault = FAITHFUL;
+  await world.clock.setOff(0);
+});
+
+async function liveSession(holder: Holder) {
+  const session = world.session(holder);
+  await until("the session is live", SLOW_MACHINE_MS, () => (session.output === "live\n" ? true : undefined));
+  return session;
+}
+
+/** Lets in, or says that it is no fault of the token: how a login of somebody who may can come out. */
+async function isServed(holder: Holder): Promise<boolean> {
+  const { code, stdout, stderr } = await world.login(holder);
+  if (code === 0) expect(stdout.toString()).toBe("in\n");
+  else expect({ code, stderr }).toMatchObject({ code: 255, stderr: expect.stringContaining(UNAVAILABLE) });
+  return code === 0;
+}
+
+describe("a live SSH session at its token's own end", () => {
+  test.each([
+    ["while the feed is up", FEED_UP_MS, FAITHFUL],
+    ["while the feed is dead", FEED_DOWN_MS, () => []],
+  ] as const)("%s is cut, not before, and in time; another goes on", async (_when, boundMs, fault) => {
+    const lifeMs = 6_000;
+    const other = await liveSession(await world.newHolder());
+    const madeAt = performance.now();
+    const brief = await world.newHolder(lifeMs / 1_000);
+    const session = await liveSession(brief);
+    world.proxy.fault = fault;
+    const { code, stderr } = await session.finished;
+    const age = performance.now() - madeAt;
+    expect(code).toBe(255);
+    expect(stderr).toContain(REVOKED);
+    expect(age).toBeGreaterThan(lifeMs);
+    expect(age).toBeLessThan(lifeMs + boundMs + EXIT_MS);
+    other.process.stdin.end("still here\n");
+    expect(await other.finished).toMatchObject({ code: 0, stdout: Buffer.from("live\nstill here\n") });
+  });
+});
+
+describe.each([30_000, -30_000])("a forwarder whose clock jumps by %i ms", (offMs) => {
+  test("lets nobody in who may not, cuts who may no longer, and tells nobody who may that the token is at fault", async () => {
+    const [standing, revoked] = [await world.newHolder(), await world.newHolder()];
+    const [kept, cut] = [await liveSession(standing), await liveSession(revoked)];
+    await world.clock.setOff(offMs);
+    await isServed(standing);
+    await world.revoke(revoked);
+    const revokedAt = performance.now();
+    // Its ticket of before is kept, and by a clock that is behind it is young.
+    expect(await world.login(revoked)).toMatchObject({ code: 255, stdout: Buffer.alloc(0) });
+    expect(await cut.finished).toMatchObject({ code: 255, stderr: expect.stringContaining(REVOKED) });
+    expect(performance.now() - revokedAt).toBeLessThan(FEED_UP_MS + EXIT_MS);
+    await isServed(standing);
+    await world.clock.setOff(0);
+    await until("it serves again", SLOW_MACHINE_MS, async () => ((await isServed(standing)) ? true : undefined));
+    kept.process.stdin.end("still here\n");
+    expect(await kept.finished).toMatchObject({ code: 0, stdout: Buffer.from("live\nstill here\n") });
+  });
+});

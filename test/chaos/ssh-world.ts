@@ -1,0 +1,162 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { ApiClient } from "../../bin/operator.ts";
+import { platformRandomBytes } from "../../protocol/bytes.ts";
+import { newVmId } from "../../protocol/ids.ts";
+import { generateSshKeyPair } from "../../service/ssh-keys.ts";
+import { ExistingMachine } from "../host/support/static-machine.ts";
+import type { BackgroundCommand } from "../system/command.ts";
+import { LocalEdge } from "../system/local-edge.ts";
+import { freePort } from "../system/ports.ts";
+import { ServicePart } from "../system/service-part.ts";
+import { SshClient } from "../system/ssh-client.ts";
+import { FeedProxy } from "./feed-proxy.ts";
+import { ShiftedClock } from "./shifted-clock.ts";
+
+const MACHINE = { address: "127.92.0.1", port: 2022 } as const;
+
+/** Somebody who may log in, and what takes that away. */
+export interface Holder {
+  readonly token: string;
+  readonly identityId: string;
+  readonly tokenId: string;
+}
+
+/**
+ * What one SSH login needs, each part a process of its own: the edge under plain workerd, a host agent with one existing machine
+ * (a real sshd), and a forwarder, whose clock can be moved and whose way to the edge goes through a proxy.
+ */
+export class SshWorld {
+  readonly edge: LocalEdge;
+  readonly proxy: FeedProxy;
+  readonly forwarder: ServicePart;
+  readonly clock: ShiftedClock;
+  readonly vmId: string;
+  readonly ssh: SshClient;
+  readonly #owner: ApiClient;
+  readonly #close: () => Promise<void>;
+
+  private constructor(
+    parts: Pick<SshWorld, "edge" | "proxy" | "forwarder" | "clock" | "vmId" | "ssh">,
+    owner: ApiClient,
+    close: () => Promise<void>,
+  ) {
+    this.edge = parts.edge;
+    this.proxy = parts.proxy;
+    this.forwarder = parts.forwarder;
+    this.clock = parts.clock;
+    this.vmId = parts.vmId;
+    this.ssh = parts.ssh;
+    this.#owner = owner;
+    this.#close = close;
+  }
+
+  /** `env`: more settings of the forwarder. */
+  static async open(env: Readonly<Record<string, string>> = {}): Promise<SshWorld> {
+    const folder = mkdtempSync(join(tmpdir(), "postern-ssh-world-"));
+    const closers: (() => Promise<unknown> | unknown)[] = [() => rmSync(folder, { recursive: true, force: true })];
+    const close = async () => {
+      for (const closer of closers.splice(0).reverse()) await closer();
+    };
+    try {
+      const edge = await LocalEdge.start({ folder: join(folder, "edge") });
+      closers.push(() => edge.end("SIGTERM"));
+      const { serviceKey } = await edge.operator.request<{ serviceKey: string }>(
+        "POST",
+        "/operator/v1/regions/local/service-keys",
+        {},
+      );
+      const serviceKeyFile = join(folder, "service.key");
+      writeFileSync(serviceKeyFile, serviceKey, { mode: 0o600 });
+      const vmId = newVmId(platformRandomBytes);
+      const machine = await startMachine(join(folder, "host"), vmId);
+      closers.push(() => machine.close());
+      const host = await ServicePart.start({
+        kind: "host",
+        home: folder,
+        edgeUrl: edge.url,
+        serviceKeyFile,
+        env: { POSTERN_DRIVER: "static", POSTERN_STATIC_MACHINES: join(folder, "host", "machines.json") },
+      });
+      closers.push(() => host.end("SIGTERM"));
+      const owner = await register(edge, vmId);
+
+      const proxy = await FeedProxy.start(edge.url);
+      closers.push(() => proxy.stop());
+      const clock = new ShiftedClock(folder);
+      const port = await freePort();
+      const forwarder = await ServicePart.start({
+        kind: "forwarder",
+        home: folder,
+        edgeUrl: proxy.url,
+        serviceKeyFile,
+        env: { POSTERN_SSH_LISTEN: `127.0.0.1:${port}`, POSTERN_DRAIN_MS: "100", ...clock.env, ...env },
+      });
+      closers.push(() => forwarder.end("SIGTERM"));
+      const ssh = new SshClient({ sshHost: "127.0.0.1", sshPort: port });
+      closers.push(() => ssh.close());
+      return new SshWorld({ edge, proxy, forwarder, clock, vmId, ssh }, owner, close);
+    } catch (error) {
+      await close();
+      throw error;
+    }
+  }
+
+  /** A new identity with a grant and a token. `expiresInSeconds`: the token's own end; absent: none. */
+  async newHolder(expiresInSeconds?: number): Promise<Holder> {
+    const { id: identityId } = await this.#owner.request<{ id: string }>("POST", "/identity/v1/identities");
+    await this.#owner.request("POST", `/identity/v1/identities/${identityId}/permissions/vm/${this.vmId}`, {});
+    const made = await this.#owner.request<{ id: string; token: string }>(
+      "POST",
+      `/identity/v1/identities/${identityId}/tokens`,
+      expiresInSeconds === undefined ? undefined : { expiresInSeconds },
+    );
+    return { token: made.token, tokenId: made.id, identityId };
+  }
+
+  revoke({ identityId, tokenId }: Holder): Promise<unknown> {
+    return this.#owner.request("DELETE", `/identity/v1/identities/${identityId}/tokens/${tokenId}`);
+  }
+
+  login({ token }: Holder) {
+    return this.ssh.ssh(`${this.vmId}:${token}`, "echo in");
+  }
+
+  /** A session that says that it is live and then stays. */
+  session({ token }: Holder): BackgroundCommand {
+    return this.ssh.sshInBackground(`${this.vmId}:${token}`, "echo live; exec cat");
+  }
+
+  close(): Promise<void> {
+    return this.#close();
+  }
+}
+
+/** A machine that is there already, and what the host agent must know of it, in the folder of the agent's state. */
+async function startMachine(stateDir: string, vmId: string): Promise<ExistingMachine> {
+  mkdirSync(stateDir, { mode: 0o700 });
+  const pair = generateSshKeyPair(platformRandomBytes);
+  writeFileSync(join(stateDir, "static-key"), pair.privateKey, { mode: 0o600 });
+  writeFileSync(join(stateDir, "static-key.pub"), `${pair.publicKey}\n`);
+  const machine = new ExistingMachine(pair.publicKey, MACHINE.address, MACHINE.port);
+  await machine.up();
+  const machines = [{ vmId, ...MACHINE, hostKey: machine.hostKey.publicKey }];
+  writeFileSync(join(stateDir, "machines.json"), JSON.stringify({ machines }));
+  return machine;
+}
+
+/** Gives the machine to a new account; answers what acts for it. */
+async function register(edge: LocalEdge, vmId: string): Promise<ApiClient> {
+  const { accountId, apiKey } = await edge.operator.request<{ accountId: string; apiKey: string }>(
+    "POST",
+    "/operator/v1/accounts",
+    {
+      name: "ssh",
+    },
+  );
+  const { hosts } = await edge.operator.request<{ hosts: { id: string }[] }>("GET", "/operator/v1/regions/local/hosts");
+  const body = { vmId, region: "local", hostId: hosts[0]?.id, name: "box" };
+  await edge.operator.request("POST", `/operator/v1/accounts/${accountId}/vms`, body);
+  return new ApiClient(edge.url, apiKey);
+}
