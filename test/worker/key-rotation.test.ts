@@ -29,6 +29,8 @@ beforeEach(() => {
 });
 
 const operator = <T>(path: string) => must<T>(`/operator/v1/signing-keys/${path}`, { method: "POST", key: OPERATOR_KEY });
+/** Withdraws every key as another instance of the Worker does: this one is not told. */
+const voidElsewhere = () => bindings.SIGNING_KEYS.getByName("ticket-keys").voidAll();
 const jwks = () => must<JSONWebKeySet>("/.well-known/jwks.json");
 const exec = () =>
   call(`/v1/vms/${vmId}/exec-await`, { method: "POST", token: identity.token, body: { command: "true", terminal: null } });
@@ -142,11 +144,20 @@ describe("when every key is withdrawn", () => {
     const first = await exec();
     expect(first.status).toBe(200);
     await first.body?.cancel();
-    const { kid, voided } = await operator<{ kid: string; voided: string[] }>("void");
+    const { kid, voided } = await voidElsewhere();
     const shown = world.host.shownKeys.length;
     const answer = await exec();
     expect(answer.status).toBe(200);
     expect(world.host.shownKeys.slice(shown)).toEqual([voided.at(-1), kid]);
+  });
+
+  it("a client's ticket is of the new key at once, where the edge was told so", async () => {
+    const path = `/v5/vms/${vmId}/ssh-ticket`;
+    const ticket = async () => (await must<{ ticket: string }>(path, { method: "POST", token: identity.token, body: {} })).ticket;
+    const old = ticketKeyId(await ticket());
+    const { kid, voided } = await operator<{ kid: string; voided: string[] }>("void");
+    expect(voided).toContain(old);
+    expect(ticketKeyId(await ticket())).toBe(kid);
   });
 
   it("a forwarder that says so gets a ticket of the new key", async () => {
@@ -163,7 +174,7 @@ describe("when every key is withdrawn", () => {
       return ticketKeyId((await must<{ ticket: string }>("/service/v1/ssh-tickets", { method: "POST", key, body })).ticket);
     };
     const old = await login({});
-    const { kid } = await operator<{ kid: string }>("void");
+    const { kid } = await voidElsewhere();
     expect(await login({ fresh: true, voidedKey: old ?? undefined })).toBe(kid);
   });
 });

@@ -6,6 +6,7 @@ import { failure, type Result, success } from "../../protocol/failures.ts";
 import { isObjectName, isVmId, newObjectName } from "../../protocol/ids.ts";
 import type { Edge } from "../edge.ts";
 import { accountObject, ask, regionNamed, signingKeysObject, tell, vmObject } from "../objects.ts";
+import { forgetSigner } from "../tickets/signer.ts";
 import { narrowing } from "./narrowing.ts";
 
 const ACCOUNT_NOT_FOUND = failure("route-not-found", "There is no such account.");
@@ -118,7 +119,12 @@ export async function rotateSigningKeys(edge: Edge): Promise<Result<{ kid: strin
 export async function voidSigningKeys(
   edge: Edge,
 ): Promise<Result<{ kid: string; voided: readonly string[]; untold: readonly string[] }>> {
-  return tell(async () => success(await signingKeysObject(edge.env).voidAll()));
+  return tell(async () => {
+    const answer = await signingKeysObject(edge.env).voidAll();
+    // What is refused of a client's ticket is never told here, unlike what is refused of the edge's own.
+    forgetSigner();
+    return success(answer);
+  });
 }
 
 /** An account's object refuses whoever asks for an account that does not exist; the operator is told so plainly. */

@@ -55,7 +55,7 @@ export function dropSigner(kid: string | null): void {
   if (kept?.kid === kid) forgetSigner();
 }
 
-/** Forgets the key; for tests, whose objects come and go within one isolate. */
+/** Forgets the key, whichever it is. */
 export function forgetSigner(): void {
   kept = null;
   inflight = null;
