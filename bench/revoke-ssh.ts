@@ -1,6 +1,6 @@
 import type { ApiClient } from "../bin/operator.ts";
-import { FAITHFUL } from "../test/chaos/feed-proxy.ts";
 import type { BackgroundCommand } from "../test/system/command.ts";
+import { FAITHFUL } from "../test/system/edge-proxy.ts";
 import { until } from "../test/system/poll.ts";
 import { SshClient } from "../test/system/ssh-client.ts";
 import { type BenchVm, withVm } from "./account.ts";

@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { identitySubject } from "../../protocol/subjects.ts";
+import { FAITHFUL, isFloor } from "../system/edge-proxy.ts";
 import { until } from "../system/poll.ts";
 import { movedClock } from "./clock-of-edge.ts";
-import { FAITHFUL, isFloor } from "./feed-proxy.ts";
 import { ChaosWorld, type Holder } from "./world.ts";
 
 /** The bounds of `docs/consistency.md`, in milliseconds. */

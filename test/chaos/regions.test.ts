@@ -50,6 +50,15 @@ test("a VM is made in the region that is asked for and entered by that region's 
   expect(wrong.stderr).toContain('This VM is in the region "us": connect to the SSH gateway of that region.');
 });
 
+test("a ticket for a VM of one region is refused by another region's forwarder, and its log names why", async () => {
+  const { eu, us } = system.regions;
+  const { ticket } = await owner.api.request<{ ticket: string }>("POST", `/v5/vms/${vms.eu}/ssh-ticket`, {});
+  expect(await us.ssh.sshAnswering(vms.eu, ticket, "hostname")).toMatchObject({ code: 255, stdout: Buffer.alloc(0) });
+  expect(us.forwarder.log).toContain('"message":"ticket refused","component":"forwarder","reason":"audience"');
+  // It was not used up by that.
+  expect(await eu.ssh.sshAnswering(vms.eu, ticket, "hostname")).toMatchObject({ code: 0, stdout: Buffer.from(`${vms.eu}\n`) });
+});
+
 const narrowings: [string, (holder: Holder) => Promise<unknown>][] = [
   ["token", ({ identityId, tokenId }) => owner.api.request("DELETE", `/identity/v1/identities/${identityId}/tokens/${tokenId}`)],
   [

@@ -2,9 +2,9 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ApiClient } from "../../bin/operator.ts";
+import { EdgeProxy } from "../system/edge-proxy.ts";
 import { LocalEdge } from "../system/local-edge.ts";
 import { VerifyingHost, type VerifyingHostOptions } from "../system/verifying-host.ts";
-import { FeedProxy } from "./feed-proxy.ts";
 
 /** Who may do something, and what takes it away. */
 export interface Holder {
@@ -16,7 +16,7 @@ export interface Holder {
 /** An edge of two regions with a host in each; the first one's feed goes through a proxy. */
 export class ChaosWorld {
   readonly edge: LocalEdge;
-  readonly proxy: FeedProxy;
+  readonly proxy: EdgeProxy;
   readonly owner: ApiClient;
   readonly vmId: string;
   /** The VM's host, in region `eu`, and one that has none, in `us`. */
@@ -54,7 +54,7 @@ export class ChaosWorld {
   }
 
   static async #around(edge: LocalEdge, folder: string): Promise<ChaosWorld> {
-    const proxy = await FeedProxy.start(edge.url);
+    const proxy = await EdgeProxy.start(edge.url);
     const keys = { eu: await serviceKey(edge, "eu"), us: await serviceKey(edge, "us") };
     const host = await VerifyingHost.start({
       folder: join(folder, "eu"),

@@ -1,13 +1,13 @@
-import { createReadStream, readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { pipeline } from "node:stream/promises";
 import { fileURLToPath } from "node:url";
-import ssh2 from "ssh2";
-import { beforeAll, expect, onTestFinished, test } from "vitest";
+import type ssh2 from "ssh2";
+import { beforeAll, expect, test } from "vitest";
 import { type CommandOptions, type Finished, run } from "../system/command.ts";
 import { system } from "../system/fixture.ts";
 import { sha256OfFile, writeRandomFile } from "../system/hashes.ts";
 import { sshSetting } from "../system/ssh-fixture.ts";
+import { ssh2Client } from "../system/ssh2-client.ts";
 
 /** Other clients than OpenSSH's, each as its own package has it: a command with its exit code, and a file there and back. */
 
@@ -89,43 +89,42 @@ test("Python's Paramiko and AsyncSSH run a command by a token in the name, and c
   await expectThereAndBack("asyncssh");
 });
 
-test("Node's ssh2 runs a command by a token in the name, and carries a file by one as the password", async () => {
+test("Node's ssh2 runs a command by a token in the name; as JetBrains do, it uploads with many requests under way beside it", async () => {
   const { root, vmId, token } = setting();
-  const named = await connected({ username: root });
-  const [code, text] = await new Promise<[number, string]>((resolve, reject) => {
-    named.exec("id -un; exit 3", (error, channel) => {
-      if (error) return reject(error);
-      let output = "";
-      let status = -1;
-      channel.on("data", (chunk: Buffer) => {
-        output += chunk.toString();
-      });
-      channel.on("exit", (exit: number) => {
-        status = exit;
-      });
-      channel.on("close", () => resolve([status, output]));
-    });
-  });
-  expect([code, text]).toEqual([3, "root\n"]);
-  const asked = await connected({ username: vmId, password: token });
+  const endpoint = { host: sshHost, port: sshPort };
+  const named = await ssh2Client({ ...endpoint, username: root });
+  expect(await ended(named, "id -un; exit 3")).toEqual(["root\n", 3]);
+  const asked = await ssh2Client({ ...endpoint, username: vmId, password: token });
   const sftp = await new Promise<ssh2.SFTPWrapper>((resolve, reject) => {
     asked.sftp((error, opened) => (error ? reject(error) : resolve(opened)));
   });
-  await pipeline(createReadStream(file), sftp.createWriteStream("/root/ssh2"));
-  await new Promise<void>((resolve, reject) => {
-    sftp.fastGet("/root/ssh2", `${file}-ssh2`, (error) => (error ? reject(error) : resolve()));
-  });
+  const call = (begin: (done: (error?: Error | null) => void) => void) =>
+    new Promise<void>((resolve, reject) => begin((error) => (error ? reject(error) : resolve())));
+  const many = { concurrency: 64, chunkSize: 32_768 };
+  const command = ended(asked, "echo beside; exit 4");
+  await call((done) => sftp.fastPut(file, "/root/ssh2.part", many, done));
+  await call((done) => sftp.rename("/root/ssh2.part", "/root/ssh2", done));
+  await call((done) => sftp.chmod("/root/ssh2", 0o755, done));
+  await call((done) => sftp.fastGet("/root/ssh2", `${file}-ssh2`, many, done));
+  expect(await command).toEqual(["beside\n", 4]);
+  expect((await setting().vm.exec("stat -c %a /root/ssh2")).stdout).toBe("755\n");
   await expectThereAndBack("ssh2");
 });
 
-async function connected(config: ssh2.ConnectConfig): Promise<ssh2.Client> {
-  const connection = new ssh2.Client();
-  onTestFinished(() => {
-    connection.end();
+/** A command's output and exit code. */
+function ended(client: ssh2.Client, command: string): Promise<[output: string, code: number]> {
+  return new Promise((resolve, reject) => {
+    client.exec(command, (error, channel) => {
+      if (error) return reject(error);
+      let output = "";
+      let code = -1;
+      channel.on("data", (chunk: Buffer) => {
+        output += chunk.toString();
+      });
+      channel.on("exit", (status: number) => {
+        code = status;
+      });
+      channel.on("close", () => resolve([output, code]));
+    });
   });
-  await new Promise<void>((resolve, reject) => {
-    connection.on("ready", resolve).on("error", reject);
-    connection.connect({ host: sshHost, port: sshPort, ...config });
-  });
-  return connection;
 }

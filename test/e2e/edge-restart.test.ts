@@ -1,12 +1,14 @@
-import { mkdtempSync, realpathSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, realpathSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
+import { ApiClient } from "../../bin/operator.ts";
 import { keyClient, newAccount, testIdentity, testVm, tokenClient } from "../system/fixture.ts";
 import { until } from "../system/poll.ts";
 import { findDescendant } from "../system/processes.ts";
 import { RunningSystem } from "../system/running-system.ts";
 import { PACKAGE_63 } from "../system/sdk.ts";
+import { SshClient } from "../system/ssh-client.ts";
 import { client2, Listener, pty2, pty63, TERMINAL_DEADLINE_MS } from "../system/terminals.ts";
 
 /** Whole systems start and stop here. */
@@ -90,6 +92,38 @@ test(
     expect(await ended.json()).toMatchObject({ stdout: "kept\n", statusCode: 0 });
     const stranger = await newAccount(access);
     expect((await call(path, {}, stranger.apiKey)).status).toBe(404);
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  "a ticket that was minted before logs in while the whole edge stands still, and none of a withdrawn key does, with its own reason in the log",
+  async () => {
+    const { access } = own;
+    const { apiKey } = await newAccount(access);
+    const { vmId } = await testVm(keyClient(PACKAGE_63, apiKey, access), { users: [{ name: "alice" }] });
+    const api = new ApiClient(access.apiUrl, apiKey);
+    const mint = () => api.request<{ ticket: string; user: string }>("POST", `/v5/vms/${vmId}/ssh-ticket`, { linuxUser: "alice" });
+    const ssh = new SshClient(access);
+    onTestFinished(() => ssh.close());
+    const { ticket, user } = await mint();
+    const workerd = findDescendant(access.pid, "workerd");
+    process.kill(workerd, "SIGSTOP");
+    try {
+      expect(await ssh.sshAnswering(user, ticket, "id -un; exit 3")).toMatchObject({ code: 3, stdout: Buffer.from("alice\n") });
+    } finally {
+      process.kill(workerd, "SIGCONT");
+    }
+    const old = await mint();
+    await new ApiClient(access.apiUrl, access.operatorKey).request("POST", "/operator/v1/signing-keys/void");
+    const refused = () => {
+      const log = readFileSync(join(access.home, "logs", "forwarder.log"), "utf8");
+      return log.match(/"message":"ticket refused".*"reason":"(.*)"/)?.[1];
+    };
+    expect(await ssh.sshAnswering(user, old.ticket, "id")).toMatchObject({ code: 255, stdout: Buffer.alloc(0) });
+    expect(refused()).toBe("voided-key");
+    const { ticket: next } = await mint();
+    expect(await ssh.sshAnswering(user, next, "id -un")).toMatchObject({ code: 0, stdout: Buffer.from("alice\n") });
   },
   TIMEOUT_MS,
 );

@@ -1,13 +1,13 @@
+import { randomBytes } from "node:crypto";
 import { chmodSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { expect, test } from "vitest";
-import { run } from "../system/command.ts";
+import { expect, onTestFinished, test } from "vitest";
+import { type BackgroundCommand, run } from "../system/command.ts";
 import { decodeEditorUrl } from "../system/editor-url.ts";
 import { system } from "../system/fixture.ts";
 import { until } from "../system/poll.ts";
 import { freePort } from "../system/ports.ts";
-import { throughSocks } from "../system/socks.ts";
 import { sshSetting } from "../system/ssh-fixture.ts";
 
 const POSTERN = fileURLToPath(new URL("../../bin/postern.ts", import.meta.url));
@@ -40,51 +40,86 @@ test("the URLs that are printed for a VM and a token open it in each editor, as 
       expect(shell.stdout.toString(), url).toBe(`${user}\n`);
     }
   }
+  const refused = await run(process.execPath, [POSTERN, "editor-urls", "b".repeat(20)], { env });
+  expect(refused).toMatchObject({ code: 1, stdout: Buffer.alloc(0) });
 });
 
-test("VS Code's connection to a sleeping VM runs its script, and six connections through its SOCKS port reach the VM", async () => {
-  const { ssh, vm, root } = setting();
-  await vm.stop();
-  const socksPort = await freePort();
-  const editor = ssh.sshInBackground(root, "bash", ["-T", "-D", String(socksPort)]);
-  editor.process.stdin.write("echo listeningOn==22==\n");
-  try {
-    await until("the script ran", DEADLINE_MS, () => (editor.output.includes("listeningOn==22==") ? true : undefined));
-    const connections = await Promise.all(Array.from({ length: 6 }, () => throughSocks(socksPort, "localhost", 22)));
-    for (const connection of connections) {
-      const greeting = await new Promise<Buffer>((resolve) => connection.once("data", resolve));
-      expect(greeting.toString("latin1")).toMatch(/^SSH-2\.0-OpenSSH/);
-      connection.destroy();
-    }
-    await expect(throughSocks(socksPort, "localhost", 9)).rejects.toThrow();
-  } finally {
-    await editor.kill();
-  }
-});
-
-test.each<[string, (user: string, host: string, port: string) => string[]]>([
-  ["Dropbear's dbclient", (user, host, port) => ["dbclient", "-y", "-y", "-p", port, "-l", user, host, "id -un; exit 3"]],
-  [
-    "PuTTY's plink",
-    (user, host, port) => ["plink", "-ssh", "-batch", "-P", port, "-hostkey", "KEY", "-l", user, host, "id -un; exit 3"],
-  ],
-  ["Python's Paramiko", (user, host, port) => ["/usr/bin/python3", "-c", PARAMIKO, user, host, port]],
-])("%s logs in to a guest and gets output and exit code", async (_what, words) => {
-  const { ssh, vmId, token } = setting();
-  const listed = await run("ssh-keygen", ["-l", "-f", ssh.knownHosts]);
-  const fingerprint = /(SHA256:\S+) .*ED25519/.exec(listed.stdout.toString())?.[1] ?? expect.fail("no host key is published");
-  const [command = "", ...rest] = words(`${vmId}+alice:${token}`, system.sshHost, String(system.sshPort));
-  const args = rest.map((word) => (word === "KEY" ? fingerprint : word));
-  const result = await run(command, args, { env: environment() });
-  expect(result, result.stderr).toMatchObject({ code: 3, stdout: Buffer.from("alice\n") });
-});
-
-const PARAMIKO = `
-import paramiko, sys
-client = paramiko.SSHClient()
-client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
-client.connect(sys.argv[2], int(sys.argv[3]), username=sys.argv[1], password="unused", look_for_keys=False, allow_agent=False)
-_, out, _ = client.exec_command("id -un; exit 3")
-sys.stdout.write(out.read().decode())
-sys.exit(out.channel.recv_exit_status())
+/** What VS Code's script does in its essence: it starts a server that outlives the connection, or finds the one that runs. */
+const SCRIPT = `
+cd /root/editor
+if ! kill -0 $(cat pid) 2>/dev/null; then
+  nohup setsid python3 -u server.py >log 2>&1 </dev/null &
+  echo $! >pid
+fi
+until port=$(cat log) && [ -n "$port" ]; do sleep 0.05; done
+echo start; echo "listeningOn==$port=="; echo end
 `;
+
+/** Sends `extension` to whoever asks, at a port of its choice and on a unix socket. */
+const SERVER = `
+import socket, threading
+
+content = open("extension", "rb").read()
+
+def answer(client):
+    client.recv(65536)
+    client.sendall(b"HTTP/1.1 200 OK\\r\\nConnection: close\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(content) + content)
+    client.close()
+
+def serve(listener):
+    listener.listen(64)
+    while True:
+        threading.Thread(target=answer, args=(listener.accept()[0],), daemon=True).start()
+
+local = socket.socket(socket.AF_UNIX)
+local.bind("/root/editor/server.sock")
+threading.Thread(target=serve, args=(local,), daemon=True).start()
+listener = socket.socket()
+listener.bind(("127.0.0.1", 0))
+print(listener.getsockname()[1])
+serve(listener)
+`;
+
+/** `ssh -v -T -D <port> -o ConnectTimeout=15 <host> bash`, the script on its standard input, which stays open. */
+async function connectLikeVsCode(): Promise<{ editor: BackgroundCommand; socksPort: number; serverPort: string }> {
+  const { ssh, root } = setting();
+  const socksPort = await freePort();
+  const editor = ssh.sshInBackground(root, "bash", ["-v", "-T", "-D", String(socksPort), "-o", "ConnectTimeout=15"]);
+  onTestFinished(() => editor.kill());
+  editor.process.stdin.write(SCRIPT);
+  const [, serverPort = ""] = await until(
+    "the editor's server listens",
+    DEADLINE_MS,
+    () => /listeningOn==(\d+)==/.exec(editor.output) ?? undefined,
+  );
+  return { editor, socksPort, serverPort };
+}
+
+const fetched = (...words: string[]) => run("curl", ["-sS", "--max-time", "20", ...words]);
+
+test("VS Code's connection to a sleeping VM runs its script; six requests through its SOCKS port, and one by a second connection to a unix socket, reach the server; so does who dials again", async () => {
+  const { ssh, vm, root } = setting();
+  const extension = randomBytes(2_000_000);
+  await vm.exec("mkdir /root/editor");
+  await vm.fs.writeFile("/root/editor/extension", extension);
+  await vm.fs.writeTextFile("/root/editor/server.py", SERVER);
+  await vm.stop();
+  const first = await connectLikeVsCode();
+  const url = `http://localhost:${first.serverPort}/extension`;
+  const requests = Array.from({ length: 6 }, () => fetched("--socks5-hostname", `127.0.0.1:${first.socksPort}`, url));
+  for (const { stdout, stderr } of await Promise.all(requests)) expect(stdout.equals(extension), stderr).toBe(true);
+
+  const local = await freePort();
+  const forward = ["-N", "-o", "ExitOnForwardFailure=yes", "-L", `127.0.0.1:${local}:/root/editor/server.sock`];
+  const second = ssh.sshInBackground(root, null, forward);
+  onTestFinished(() => second.kill());
+  await until("the forward answers", DEADLINE_MS, async () =>
+    (await fetched(`http://127.0.0.1:${local}/`)).stdout.equals(extension) ? true : undefined,
+  );
+
+  // The laptop slept: the connections are gone, and the same token dials again and finds its server.
+  await Promise.all([first.editor.kill(), second.kill()]);
+  const again = await connectLikeVsCode();
+  expect(again.serverPort).toBe(first.serverPort);
+  expect((await fetched("--socks5-hostname", `127.0.0.1:${again.socksPort}`, url)).stdout.equals(extension)).toBe(true);
+});

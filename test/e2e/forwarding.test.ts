@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { createServer } from "node:net";
+import { connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { run } from "../system/command.ts";
@@ -105,6 +105,44 @@ test("-R 0 takes a port that the VM chooses, tells the client, and leads there",
     const chosen = await until("the port is told", DEADLINE_MS, () => /Allocated port (\d+)/.exec(tunnel.errors)?.[1]);
     const heard = await vm.exec(`bash -c 'exec 3<>/dev/tcp/127.0.0.1/${chosen}; cat <&3'`);
     expect(heard).toMatchObject({ stdout: "hello from the client\n" });
+  } finally {
+    await tunnel.kill();
+    server.close();
+  }
+});
+
+/** What a peer says until it ends its side; ours stays open. */
+async function heardToEnd(socket: Socket): Promise<string> {
+  let heard = "";
+  socket.on("data", (chunk) => {
+    heard += chunk.toString();
+  });
+  await once(socket, "end");
+  return heard;
+}
+
+test("whichever end of a forwarded connection is the first to say its last, the other is heard to its end, by -L and -R alike", async () => {
+  const { ssh, root } = setting();
+  const accepted: Socket[] = [];
+  const server = createServer({ allowHalfOpen: true }, (socket) => accepted.push(socket));
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const address = server.address();
+  const home = typeof address === "object" && address !== null ? address.port : expect.fail("no port");
+  const port = await freePort();
+  // Into the VM and out of it again.
+  const flags = ["-R", `7008:127.0.0.1:${home}`, "-L", `127.0.0.1:${port}:127.0.0.1:7008`];
+  const tunnel = ssh.sshInBackground(root, "echo open; exec cat", ["-o", "ExitOnForwardFailure=yes", ...flags]);
+  try {
+    await until("the tunnel is open", DEADLINE_MS, () => (tunnel.output === "open\n" ? true : undefined));
+    for (const clientFirst of [true, false]) {
+      const client = connect({ port, host: "127.0.0.1", allowHalfOpen: true });
+      const far = await until("it is forwarded", DEADLINE_MS, () => accepted.pop());
+      const [first, second] = clientFirst ? [client, far] : [far, client];
+      first.end("my last\n");
+      expect(await heardToEnd(second)).toBe("my last\n");
+      second.end("and mine\n");
+      expect(await heardToEnd(first)).toBe("and mine\n");
+    }
   } finally {
     await tunnel.kill();
     server.close();

@@ -22,6 +22,17 @@ describe("a login", () => {
     expect(stdout.toString().split("\n").slice(0, 2)).toEqual([user, user === "root" ? "/root" : `/home/${user}`]);
   });
 
+  test.each(["password", "keyboard-interactive"] as const)("with a token as the answer to %s alone is let in", async (method) => {
+    const { ssh, vmId, token } = setting();
+    for (const [name, user] of [
+      [vmId, "root"],
+      [`${vmId}+alice`, "alice"],
+    ] as const) {
+      const { code, stdout, stderr } = await ssh.sshAnswering(name, token, "id -un", method);
+      expect([code, stdout.toString()], stderr).toEqual([0, `${user}\n`]);
+    }
+  });
+
   test("without a token in the name asks for it at the terminal and runs a shell there", async () => {
     const { ssh, vmId, token } = setting();
     const terminal = ssh.sshOnTerminal(`${vmId}+alice`);
@@ -67,6 +78,16 @@ describe("a login is refused", () => {
       expect(await ssh.ssh(`${vmId}:${wrong}`, "id"), wrong).toMatchObject(REFUSED);
     }
   });
+
+  test.each(["password", "keyboard-interactive"] as const)(
+    "with a wrong token as the answer to %s alone, with the reason",
+    async (method) => {
+      const { ssh, vmId } = setting();
+      const refusal = await ssh.sshAnswering(vmId, `pst_${"a".repeat(46)}`, "id", method);
+      expect(refusal).toMatchObject(REFUSED);
+      expect(refusal.stderr).toContain("This credential is not valid.");
+    },
+  );
 
   test("with an empty token, and with none and nobody to ask", async () => {
     const { ssh, vmId } = setting();

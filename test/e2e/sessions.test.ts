@@ -1,8 +1,12 @@
 import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import type ssh2 from "ssh2";
 import { describe, expect, test } from "vitest";
 import { run } from "../system/command.ts";
+import { system } from "../system/fixture.ts";
 import { until } from "../system/poll.ts";
 import { sshSetting } from "../system/ssh-fixture.ts";
+import { ssh2Client } from "../system/ssh2-client.ts";
 
 const setting = sshSetting();
 
@@ -21,6 +25,27 @@ describe("a command over SSH", () => {
     const { code, stderr } = await ssh.ssh(root, "kill -KILL $$", { flags: ["-v"] });
     expect(code).toBe(255);
     expect(stderr).toContain("rtype exit-signal");
+  });
+
+  test.each([
+    ["it handles", "trap 'echo caught; exit 7' USR1; echo ready; while :; do sleep 0.1; done", "USR1", "ready\ncaught\n", [7]],
+    ["ends it", "echo ready; exec sleep 60", "TERM", "ready\n", [null, "SIGTERM"]],
+  ] as const)("gets a signal of the client's that %s", async (_what, command, signal, output, end) => {
+    const { vmId, token } = setting();
+    // Not root: OpenSSH's server passes signals on only where it has given up its own rights for the user's.
+    const client = await ssh2Client({ host: system.sshHost, port: system.sshPort, username: `${vmId}+alice:${token}` });
+    const channel = await new Promise<ssh2.ClientChannel>((resolve, reject) => {
+      client.exec(command, (error, opened) => (error ? reject(error) : resolve(opened)));
+    });
+    let heard = "";
+    channel.on("data", (chunk: Buffer) => {
+      heard += chunk.toString();
+      if (heard === "ready\n") channel.signal(signal);
+    });
+    const exit = once(channel, "exit");
+    await once(channel, "close");
+    expect(heard).toBe(output);
+    expect((await exit).slice(0, 2)).toEqual(end);
   });
 
   test("gets standard input to its end, byte for byte", async () => {

@@ -11,10 +11,21 @@ export const FAITHFUL: Fault = (text) => [{ text, afterMs: 0 }];
 /** Whether a message of the feed is a floor. */
 export const isFloor = (text: string) => text.startsWith('{"type":"floor"');
 
-/** Stands between a verifier and the edge: mistreats what the feed sends, and passes everything else on. */
-export class FeedProxy {
+/** A plain request to the edge. */
+export interface Asked {
+  readonly path: string;
+  /** When the edge's answer was handed over, by `performance.now()`; null while it is on its way. */
+  answeredAt: number | null;
+}
+
+/** Stands between a host or forwarder and the edge: mistreats what the feed sends, and passes plain requests on and notes them. */
+export class EdgeProxy {
   readonly url: string;
   fault: Fault = FAITHFUL;
+  /** Every plain request so far, such as for the ticket keys or for a ticket. */
+  readonly asked: Asked[] = [];
+  /** Plain requests wait for this before they are passed on. */
+  held: Promise<void> = Promise.resolve();
   readonly #server: Server;
   readonly #sockets: WebSocketServer;
 
@@ -24,14 +35,15 @@ export class FeedProxy {
     this.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   }
 
-  static async start(edgeUrl: string): Promise<FeedProxy> {
-    const server = createServer((request, response) => {
-      passOn(edgeUrl, request, response).catch(() => response.writeHead(502).end());
-    });
+  static async start(edgeUrl: string): Promise<EdgeProxy> {
+    const server = createServer();
     const sockets = new WebSocketServer({ server });
     server.listen(0, "127.0.0.1");
     await once(server, "listening");
-    const proxy = new FeedProxy(server, sockets);
+    const proxy = new EdgeProxy(server, sockets);
+    server.on("request", (request: IncomingMessage, response: ServerResponse) => {
+      proxy.#passOn(edgeUrl, request, response).catch(() => response.writeHead(502).end());
+    });
     sockets.on("connection", (member, request) => {
       const { authorization = "" } = request.headers;
       const region = new WebSocket(`${edgeUrl.replace(/^http/, "ws")}${request.url}`, { headers: { authorization } });
@@ -62,6 +74,17 @@ export class FeedProxy {
     await once(this.#server, "close");
   }
 
+  async #passOn(edgeUrl: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const asked: Asked = { path: request.url ?? "/", answeredAt: null };
+    this.asked.push(asked);
+    const body = Buffer.concat(await request.toArray());
+    await this.held;
+    const answer = await fetchFrom(edgeUrl, request, body);
+    const text = await answer.text();
+    response.writeHead(answer.status, { "content-type": answer.headers.get("content-type") ?? "" }).end(text);
+    asked.answeredAt = performance.now();
+  }
+
   #pass(message: string, member: WebSocket): void {
     for (const { text, afterMs } of this.fault(message)) {
       if (afterMs === 0) member.send(text);
@@ -70,14 +93,10 @@ export class FeedProxy {
   }
 }
 
-/** A plain request, such as that for the ticket keys or for a ticket. */
-async function passOn(edgeUrl: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
-  const { url = "/", method = "GET", headers } = request;
-  const body = Buffer.concat(await request.toArray());
-  const answer = await fetch(`${edgeUrl}${url}`, {
+function fetchFrom(edgeUrl: string, { url = "/", method = "GET", headers }: IncomingMessage, body: Buffer): Promise<Response> {
+  return fetch(`${edgeUrl}${url}`, {
     method,
     headers: { authorization: headers.authorization ?? "", "content-type": headers["content-type"] ?? "" },
     body: body.length === 0 ? null : body,
   });
-  response.writeHead(answer.status, { "content-type": answer.headers.get("content-type") ?? "" }).end(await answer.text());
 }

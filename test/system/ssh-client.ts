@@ -19,7 +19,8 @@ export class SshClient {
   readonly #config = join(this.folder, "config");
   readonly #host: string;
 
-  constructor(endpoint: Endpoint, hostKeyChecking: "accept-new" | "yes" = "accept-new") {
+  /** Only published host keys are good; where none are, whichever comes first is. */
+  constructor(endpoint: Endpoint, hostKeyChecking: "accept-new" | "yes" = endpoint.home === undefined ? "accept-new" : "yes") {
     this.#host = endpoint.sshHost;
     if (endpoint.home !== undefined) copyFileSync(join(endpoint.home, "known_hosts"), this.knownHosts);
     this.configure(endpoint, hostKeyChecking);
@@ -53,6 +54,20 @@ export class SshClient {
   /** The same in the background. */
   sshInBackground(user: string, command: string | null, flags: readonly string[] = []): BackgroundCommand {
     return new BackgroundCommand("ssh", this.#words(user, flags, command), { env: environment() });
+  }
+
+  /** `ssh` that is asked for a secret by one method only, once, and has a program answer. */
+  sshAnswering(
+    user: string,
+    secret: string,
+    command: string,
+    method: "password" | "keyboard-interactive" = "password",
+  ): Promise<Finished> {
+    const answer = join(this.folder, "answer");
+    writeFileSync(answer, '#!/bin/sh\nprintf "%s\\n" "$SECRET"\n', { mode: 0o700 });
+    const flags = ["-o", `PreferredAuthentications=${method}`, "-o", "NumberOfPasswordPrompts=1"];
+    const env = { ...environment(), SSH_ASKPASS: answer, SSH_ASKPASS_REQUIRE: "force", SECRET: secret };
+    return run("ssh", [...this.options, ...flags, `${user}@${this.#host}`, command], { env });
   }
 
   /** `ssh` typed at a terminal, `-t` and all; asks for passwords. */

@@ -5,6 +5,8 @@ import { SshClient } from "./ssh-client.ts";
 
 /** What an SSH test needs: a VM with the Linux users alice and bob, a token that opens it as anybody, and an SSH client. */
 export interface SshSetting {
+  /** The account's. */
+  readonly apiKey: string;
   readonly owner: Sdk;
   readonly vm: SdkVm;
   readonly vmId: string;
@@ -19,11 +21,12 @@ export interface SshSetting {
 export function sshSetting(): () => SshSetting {
   let setting: SshSetting | null = null;
   beforeAll(async () => {
-    const owner = keyClient(PACKAGE_46, (await newAccount()).apiKey);
+    const { apiKey } = await newAccount();
+    const owner = keyClient(PACKAGE_46, apiKey);
     const { vm, vmId } = await owner.vms.create({ users: [{ name: "alice" }, { name: "bob" }] });
     const holder = await testIdentity(owner, [{ vmId }]);
     const { token } = holder;
-    setting = { owner, vm, vmId, holder, token, ssh: new SshClient(system), root: `${vmId},${token}` };
+    setting = { apiKey, owner, vm, vmId, holder, token, ssh: new SshClient(system), root: `${vmId},${token}` };
   });
   afterAll(async () => {
     if (setting === null) return;

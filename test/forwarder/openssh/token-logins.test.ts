@@ -21,31 +21,6 @@ function startLogin(): Running {
 const IN = { code: 0, stdout: Buffer.from("root\n") };
 const asked = () => world.edge.ticketRequests.length;
 
-test("six connections of an editor at once cost one question to the edge", async () => {
-  await opened();
-  let answer: () => void = () => undefined;
-  world.edge.beforeTicket = new Promise((resolve) => {
-    answer = resolve;
-  });
-  const logins = Array.from({ length: 6 }, () => startLogin());
-  for (const login of logins) await until("it asks to log in", () => login.stderr().includes("SSH2_MSG_SERVICE_ACCEPT received"));
-  answer();
-  for (const login of logins) expect(await login.done).toMatchObject(IN);
-  expect(asked()).toBe(1);
-  expect(new Set(world.host.tunnels.map(({ ticket }) => ticket)).size).toBe(1);
-  expect(world.host.tunnels).toHaveLength(6);
-});
-
-test("later connections use the ticket of the first one, and after its time the edge is asked again", async () => {
-  await opened();
-  for (let login = 0; login < 3; login += 1) expect(await logIn()).toMatchObject(IN);
-  expect(asked()).toBe(1);
-  await world.close();
-  await opened({ env: { POSTERN_TICKET_REUSE_MARGIN_MS: "60000" } });
-  for (let login = 0; login < 2; login += 1) expect(await logIn()).toMatchObject(IN);
-  expect(asked()).toBe(2);
-});
-
 test("a ticket opens nothing for another token, VM or Linux user", async () => {
   await opened();
   expect(await logIn()).toMatchObject(IN);

@@ -16,32 +16,6 @@ test("the forwarder's own key exchanges in the middle of a transfer, beside thos
   expect(result.stderr.match(/SSH2_MSG_NEWKEYS received/g)?.length ?? 0).toBeGreaterThan(10);
 });
 
-// One of them at a time: an answer to one's question is a sign of life that the other would have asked for.
-test.each([
-  ["the client", ["ServerAliveInterval=1", "ServerAliveCountMax=2"], [], /send packet: type 80/g],
-  ["the VM", [], ["ClientAliveInterval 1", "ClientAliveCountMax 2"], /rtype keepalive@openssh.com reply 1/g],
-])(
-  "an idle hour in which %s asks for signs of life goes by, with new keys, and the session goes on",
-  async (_who, client, sshd, asked) => {
-    let ahead = 0;
-    world = await openWorld({ clock: () => Date.now() + ahead, env: { POSTERN_SSH_KEEPALIVE_MS: "100" }, sshd });
-    const options = client.flatMap((option) => ["-o", option]);
-    const ssh = world.startSsh(["-vvv", ...options, ...world.ssh(`${world.vmId}:${world.token}`, "cat")], { input: "open" });
-    const seen = (what: RegExp) => ssh.stderr().match(what)?.length ?? 0;
-    await until("it is logged in", () => ssh.stderr().includes("Sending command"));
-    const minutes = setInterval(() => {
-      ahead = Math.min(ahead + 60_000, 3_600_000);
-    }, 60);
-    await until("the forwarder gave signs of life too", () => seen(/Received SSH2_MSG_IGNORE/g) >= 20);
-    await until("it got new keys", () => seen(/SSH2_MSG_NEWKEYS received/g) >= 2);
-    clearInterval(minutes);
-    // More often than may go unanswered.
-    await until("one asked the other", () => seen(asked) >= 4);
-    ssh.child.stdin?.end("still here\n");
-    expect(await ssh.done).toMatchObject({ code: 0, stdout: Buffer.from("still here\n") });
-  },
-);
-
 test("new keys come by time, and a silent session is kept alive, without the VM hearing of it", async () => {
   const env = { POSTERN_SSH_REKEY_MS: "1000", POSTERN_SSH_KEEPALIVE_MS: "100" };
   world = await openWorld({ env });

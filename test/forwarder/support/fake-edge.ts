@@ -1,6 +1,6 @@
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { decodeJwt, exportJWK, generateKeyPair, type JWTHeaderParameters, SignJWT } from "jose";
+import { exportJWK, generateKeyPair } from "jose";
 import { type WebSocket, WebSocketServer } from "ws";
 import { z } from "zod";
 import { platformRandomBytes } from "../../../protocol/bytes.ts";
@@ -150,14 +150,6 @@ export class FakeEdge {
       ...changes,
     };
     return signTicket(this.tamper(claims), this.#keys.privateKey, this.#keyId);
-  }
-
-  /** A token that the ticket key signed over a header of the caller's choice, claims as in a good ticket. */
-  async signedWithHeader(row: FakeToken, header: JWTHeaderParameters): Promise<string> {
-    if (this.#keys === null) throw new Error("not started");
-    const claims = decodeJwt(await this.ticket(row));
-    const key = header.alg === "HS256" ? Buffer.from(JSON.stringify(await this.jwks())) : this.#keys.privateKey;
-    return new SignJWT(claims).setProtectedHeader(header).sign(key);
   }
 
   /** Signs and publishes with another key from now on. */

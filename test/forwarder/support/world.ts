@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { type ForwarderState, openForwarderState } from "../../../forwarder/host-keys.ts";
 import { type Forwarder, startForwarder } from "../../../forwarder/server.ts";
 import { readForwarderSettings } from "../../../forwarder/settings.ts";
-import { type Clock, platformRandomBytes } from "../../../protocol/bytes.ts";
+import { platformRandomBytes } from "../../../protocol/bytes.ts";
 import { newVmId } from "../../../protocol/ids.ts";
 import type { VerifierLimits } from "../../../protocol/verifier.ts";
 import { createLog } from "../../../service/log.ts";
@@ -20,10 +20,6 @@ export interface WorldOptions {
   readonly membershipTimes?: Partial<MembershipTimes>;
   /** Host keys and id; the same for every world without it. */
   readonly state?: ForwarderState;
-  /** The forwarder's; by default the real one. */
-  readonly clock?: Clock;
-  /** Lines of the VM's sshd_config. */
-  readonly sshd?: readonly string[];
 }
 
 /** A forwarder in this process between the real OpenSSH commands and a real sshd, with a fake edge and host. */
@@ -129,7 +125,7 @@ async function makeState(): Promise<ForwarderState> {
 
 export async function openWorld(options: WorldOptions = {}): Promise<World> {
   const folder = mkdtempSync(join(tmpdir(), "postern-forwarder-"));
-  const sshd = await startSshd(folder, options.sshd);
+  const sshd = await startSshd(folder);
   const edge = new FakeEdge();
   await edge.start();
   const host = new FakeHost(sshd, edge);
@@ -147,7 +143,7 @@ export async function openWorld(options: WorldOptions = {}): Promise<World> {
     state: options.state ?? (await sharedState()),
     credential: await edge.desk.credential(),
     version: "test",
-    clock: options.clock ?? Date.now,
+    clock: Date.now,
     randomBytes: platformRandomBytes,
     random: Math.random,
     log: createLog((line) => log.push(line)),
