@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { FAITHFUL } from "../system/edge-proxy.ts";
 import { until } from "../system/poll.ts";
-import { FAITHFUL } from "./feed-proxy.ts";
 import { type Holder, SshWorld } from "./ssh-world.ts";
 
 /** The bounds of `docs/consistency.md`, in milliseconds, and what `ssh` may take to say why it ends. */

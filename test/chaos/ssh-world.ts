@@ -7,11 +7,11 @@ import { newVmId } from "../../protocol/ids.ts";
 import { generateSshKeyPair } from "../../service/ssh-keys.ts";
 import { ExistingMachine } from "../host/support/static-machine.ts";
 import type { BackgroundCommand } from "../system/command.ts";
+import { EdgeProxy } from "../system/edge-proxy.ts";
 import { LocalEdge } from "../system/local-edge.ts";
 import { freePort } from "../system/ports.ts";
 import { ServicePart } from "../system/service-part.ts";
 import { SshClient } from "../system/ssh-client.ts";
-import { FeedProxy } from "./feed-proxy.ts";
 import { ShiftedClock } from "./shifted-clock.ts";
 
 const MACHINE = { address: "127.92.0.1", port: 2022 } as const;
@@ -29,7 +29,7 @@ export interface Holder {
  */
 export class SshWorld {
   readonly edge: LocalEdge;
-  readonly proxy: FeedProxy;
+  readonly proxy: EdgeProxy;
   readonly forwarder: ServicePart;
   readonly clock: ShiftedClock;
   readonly vmId: string;
@@ -82,7 +82,7 @@ export class SshWorld {
       closers.push(() => host.end("SIGTERM"));
       const owner = await register(edge, vmId);
 
-      const proxy = await FeedProxy.start(edge.url);
+      const proxy = await EdgeProxy.start(edge.url);
       closers.push(() => proxy.stop());
       const clock = new ShiftedClock(folder);
       const port = await freePort();

@@ -68,6 +68,7 @@ const cases: readonly [what: string, ticket: () => Promise<string>, reason: stri
   ["nobody, by a stranger's signature", () => signedByAnother((header) => header), "signature"],
   ["nobody, signed with the public keys", () => signedByAnother((header) => ({ ...header, alg: "HS256" })), "algorithm"],
   ["something else, by its type", () => signedByAnother((header) => ({ ...header, typ: "JWT" })), "type"],
+  ["anything, by no type", () => signedByAnother(({ typ: _typ, ...header }) => header), "type"],
   ["nobody, by a key that the edge never had", () => signedByAnother((header) => ({ ...header, kid: "other" })), "unknown-key"],
   ["the past", later(mint, 70 * SECOND_MS), "expired", "The ticket has expired."],
   ["the future", later(mint, -30 * SECOND_MS), "not-yet-valid", "try again in a moment"],
