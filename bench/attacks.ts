@@ -15,6 +15,8 @@ export interface Victim {
   readonly port: number;
   readonly vmId: string;
   readonly token: string;
+  /** Called for whatever one attacker does again and again. */
+  readonly step: () => void;
 }
 
 const SESSIONS = 8;
@@ -33,8 +35,8 @@ export const BEGIN: Readonly<Record<Attack, (victim: Victim) => Promise<void>>> 
   "slow-readers": (victim) => several(SESSIONS, () => readNow(victim, SLOW_READ_MS)),
   windows: (victim) => several(SESSIONS, () => readNow(victim, 2 ** 30)),
   opens: openChannels,
-  garbage: (victim) => several(STRANGERS, (index) => begin(again(() => sendGarbage(victim, index)))),
-  exchanges: (victim) => several(STRANGERS, (index) => begin(again(() => exchange(victim, index)))),
+  garbage: (victim) => several(STRANGERS, (index) => begin(again(victim, () => sendGarbage(victim, index)))),
+  exchanges: (victim) => several(STRANGERS, (index) => begin(again(victim, () => exchange(victim, index)))),
   "byte-by-byte": (victim) => several(SESSIONS, () => typeForEver(victim)),
 };
 
@@ -47,8 +49,11 @@ async function begin(task: Promise<never>): Promise<void> {
   task.catch(fail);
 }
 
-async function again(once: () => Promise<void>): Promise<never> {
-  for (;;) await once();
+async function again({ step }: Victim, once: () => Promise<void>): Promise<never> {
+  for (;;) {
+    await once();
+    step();
+  }
 }
 
 function fail(error: unknown): never {
@@ -57,12 +62,13 @@ function fail(error: unknown): never {
 }
 
 /** Has the VM send zeros into a window of four gigabytes, and reads a little every so often. */
-async function readNow({ host, port, vmId, token }: Victim, everyMs: number): Promise<void> {
+async function readNow(victim: Victim, everyMs: number): Promise<void> {
+  const { host, port, vmId, token } = victim;
   const session = await login(host, port, vmId, token);
   await execute(session, "cat /dev/zero");
   await once(session.socket, "data");
   await begin(
-    again(async () => {
+    again(victim, async () => {
       session.socket.pause();
       await pause(everyMs);
       session.socket.resume();
@@ -72,11 +78,12 @@ async function readNow({ host, port, vmId, token }: Victim, everyMs: number): Pr
 }
 
 /** Opens channels as fast as they are taken, and none of the answers is waited for. */
-async function openChannels({ host, port, vmId, token }: Victim): Promise<void> {
+async function openChannels(victim: Victim): Promise<void> {
+  const { host, port, vmId, token } = victim;
   const { leg, socket } = await login(host, port, vmId, token);
   let opened = 0;
   await begin(
-    again(async () => {
+    again(victim, async () => {
       while (leg.unsentBytes < AHEAD_BYTES) {
         leg.send(Buffer.concat([Buffer.of(90), string("session"), uint32(opened), uint32(0xffffffff), uint32(0xffffffff)]));
         opened += 1;
@@ -124,14 +131,15 @@ async function exchange(victim: Victim, index: number): Promise<void> {
 }
 
 /** A whole session of whose bytes every one comes alone. */
-async function typeForEver({ port, vmId, token }: Victim): Promise<void> {
+async function typeForEver(victim: Victim): Promise<void> {
+  const { port, vmId, token } = victim;
   const shim = await openShim(port, byteByByte());
   const session = await login("127.0.0.1", shim.port, vmId, token);
   await execute(session, "cat >/dev/null");
   const channel = await session.opened;
   const text = string("x".repeat(TYPED_BYTES));
   await begin(
-    again(async () => {
+    again(victim, async () => {
       session.leg.send(Buffer.concat([Buffer.of(94), uint32(channel), text]));
       await pause(TYPED_MS);
     }),

@@ -46,6 +46,10 @@ export class LegReader {
   #held = false;
   #paused = false;
   #isOver = () => false;
+  /** Nothing is read until something that was ordered is done. */
+  #waits = false;
+  #resume: (() => void) | null = null;
+  #gone = false;
   /** A stranger who leaves in the middle of a key exchange is not owed its rest. */
   #owed: boolean;
 
@@ -68,6 +72,29 @@ export class LegReader {
   /** Whether the packet that is just handed over is the last one of this turn. */
   get turnIsOver(): boolean {
     return this.#isOver();
+  }
+
+  /** Whether nothing is read any more. */
+  get isGone(): boolean {
+    return this.#gone;
+  }
+
+  /** Leaves what follows unread until `work` is done and `use`, in this connection's turn, has used what came of it. */
+  waitFor<T>(work: Promise<T>, use: (value: T) => void): void {
+    this.#waits = true;
+    const resume = (step: () => void) => {
+      if (this.#gone) return;
+      this.#waits = false;
+      this.#resume = step;
+      this.#turn.ask();
+    };
+    work.then(
+      (value) => resume(() => use(value)),
+      (error: unknown) =>
+        resume(() => {
+          throw error;
+        }),
+    );
   }
 
   /** `ssh2` wants what follows read another way. */
@@ -101,23 +128,26 @@ export class LegReader {
 
   #read(isOver: () => boolean): boolean {
     this.#isOver = isOver;
-    for (let [first] = this.#chunks; first !== undefined; [first] = this.#chunks) {
+    const resume = this.#resume;
+    this.#resume = null;
+    if (resume !== null) this.#try(resume);
+    for (let [first] = this.#chunks; first !== undefined && !this.#waits; [first] = this.#chunks) {
       const { chunk, at, end } = first;
-      const stopped = this.#parseOn(chunk, at, end);
+      const stopped = this.#try(() => this.#parse.call(this.#protocol, chunk, at, end));
       if (this.#protocol._destruct === undefined) this.#drop();
       else if (stopped === undefined || stopped >= end) this.#chunks.shift();
       else first.at = stopped;
       this.#unreadBytes = Math.max(0, this.#unreadBytes - ((stopped ?? end) - at));
       if (this.#chunks.length > 0 && isOver()) return false;
     }
-    this.#release();
+    if (!this.#waits) this.#release();
     return true;
   }
 
   // What ssh2 does itself with an error of the chunk that it is given.
-  #parseOn(chunk: Buffer, at: number, end: number): number | undefined {
+  #try<T>(step: () => T): T | undefined {
     try {
-      return this.#parse.call(this.#protocol, chunk, at, end);
+      return step();
     } catch (error) {
       this.#chunks = [];
       if (isEmitter(this.#connection)) this.#connection.emit("error", error);
@@ -133,6 +163,7 @@ export class LegReader {
   }
 
   #drop(): void {
+    this.#gone = true;
     this.#chunks = [];
     this.#unreadBytes = 0;
     this.#turn.leave();

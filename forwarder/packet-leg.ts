@@ -5,9 +5,12 @@ import ssh2 from "ssh2";
 import { free } from "../service/free.ts";
 import { LARGE_PACKET_BYTES, USUAL_PACKET_BYTES } from "./gcm.ts";
 import { LegReader, type ReadProtocol } from "./leg-reader.ts";
+import { OffLoop } from "./off-loop.ts";
 import { Packet } from "./packet.ts";
 import { isConnectionMessage } from "./ssh-messages.ts";
 import { GcmSealer, type PrivateDecipher, replaceDecipher } from "./ssh2-gcm.ts";
+import { moveOffLoop } from "./ssh2-large-exchanges.ts";
+import { Ssh2Moved } from "./ssh2-moved.ts";
 
 /**
  * With `leg-reader.ts`, `ssh2-gcm.ts` and `ssh2-handshake.ts` the only file that touches private fields of `ssh2` (pinned to 1.17.0): it takes
@@ -36,9 +39,6 @@ export interface PacketLeg {
   close(lingerMs: number): void;
 }
 
-/** A field of `ssh2` is not where this build expects it: the version was changed without changing this file. */
-export class Ssh2Moved extends Error {}
-
 interface PrivateWriter {
   readonly allocStart: number;
   readonly allocStartKEX: number;
@@ -57,6 +57,10 @@ interface PrivateProtocol extends ReadProtocol {
 type SendPacket = (protocol: PrivateProtocol, packet: Buffer, bypass?: boolean) => boolean;
 
 const NOTHING = Buffer.alloc(0);
+
+/** One, so that even on two cores the event loop has one of its own whatever strangers order; others who ordered some wait. */
+const LARGE_EXCHANGES_AT_ONCE = 1;
+const offLoop = new OffLoop(LARGE_EXCHANGES_AT_ONCE);
 
 const sendPacket = readSendPacket(createRequire(import.meta.url)("ssh2/lib/protocol/utils.js"));
 
@@ -78,6 +82,7 @@ export function attachLeg(connection: object, socket: Duplex, onPacket: (packet:
   const original = protocol._onPayload;
   const bounds: Bounds = { maxPacketBytes: USUAL_PACKET_BYTES };
   const reader = new LegReader(connection, protocol, socket);
+  moveOffLoop(protocol, reader, offLoop);
   // Answers like a decipher's `_onPayload`: undefined to go on, false to stop behind this packet.
   const goOn = () => (reader.turnIsOver ? false : undefined);
   const take = (packet: Packet): boolean => {

@@ -1,4 +1,4 @@
-import { Ssh2Moved } from "./packet-leg.ts";
+import { Ssh2Moved } from "./ssh2-moved.ts";
 
 /**
  * Lets go of what `ssh2` 1.17.0 keeps for as long as a connection lives but needs only to begin it: half the memory of an

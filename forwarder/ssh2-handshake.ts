@@ -2,8 +2,8 @@ import type { Socket } from "node:net";
 import type ssh2 from "ssh2";
 import type { HostCertificate } from "./host-certificate.ts";
 import type { ProofContext } from "./host-key-proof.ts";
-import { Ssh2Moved } from "./packet-leg.ts";
 import { readNameLists } from "./ssh-wire.ts";
+import { Ssh2Moved } from "./ssh2-moved.ts";
 import { KEXINIT_LISTS_AT, type PrivateOffer, withLists } from "./ssh2-offer.ts";
 
 /**

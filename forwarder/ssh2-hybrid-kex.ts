@@ -1,6 +1,7 @@
 import { answerHybrid, HYBRID_KEX, hybridKexSupported } from "./hybrid-kex.ts";
-import { Ssh2Moved } from "./packet-leg.ts";
 import { string } from "./ssh-wire.ts";
+import { watchExchanges } from "./ssh2-exchanges.ts";
+import { Ssh2Moved } from "./ssh2-moved.ts";
 import { KEXINIT_LISTS_AT, type PrivateOffer, withLists } from "./ssh2-offer.ts";
 
 /**
@@ -73,17 +74,11 @@ function translate(protocol: PrivateProtocol): void {
       reader = next;
     },
   });
-  let kex = protocol._kex;
-  Object.defineProperty(protocol, "_kex", {
-    enumerable: true,
-    get: () => kex,
-    set: (next: unknown) => {
-      kex = next;
-      if (sent === null) return;
-      if (!isExchange(next)) throw new Ssh2Moved(MOVED);
-      makeHybrid(next, sent);
-      sent = null;
-    },
+  watchExchanges(protocol, (exchange) => {
+    if (sent === null) return;
+    if (!isExchange(exchange)) throw new Ssh2Moved(MOVED);
+    makeHybrid(exchange, sent);
+    sent = null;
   });
 }
 

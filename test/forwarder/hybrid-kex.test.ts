@@ -1,10 +1,10 @@
 import * as crypto from "node:crypto";
 import { afterEach, expect, test } from "vitest";
 import { answerHybrid, HYBRID_KEX } from "../../forwarder/hybrid-kex.ts";
-import { Ssh2Moved } from "../../forwarder/packet-leg.ts";
 import { readNameLists, readStrings, string } from "../../forwarder/ssh-wire.ts";
 import { keepRightGuesses } from "../../forwarder/ssh2-handshake.ts";
 import { HybridOffer } from "../../forwarder/ssh2-hybrid-kex.ts";
+import { Ssh2Moved } from "../../forwarder/ssh2-moved.ts";
 import { platformRandomBytes } from "../../protocol/bytes.ts";
 import { generateSshKeyPair } from "../../service/ssh-keys.ts";
 import { CLIENT_LINE, exchangeInit, KEX_REPLY, kexinit, packet, rawConnection, readUpTo } from "./support/raw-kex.ts";

@@ -3,9 +3,10 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import ssh2 from "ssh2";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { attachLeg, Ssh2Moved, socketOf } from "../../forwarder/packet-leg.ts";
+import { attachLeg, socketOf } from "../../forwarder/packet-leg.ts";
 import { disconnectMessage } from "../../forwarder/ssh-messages.ts";
 import { rekey } from "../../forwarder/ssh2-handshake.ts";
+import { Ssh2Moved } from "../../forwarder/ssh2-moved.ts";
 import { connectPair, type Pair } from "./support/ssh2-pair.ts";
 
 let pair: Pair;

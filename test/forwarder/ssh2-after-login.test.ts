@@ -1,9 +1,9 @@
 import { once } from "node:events";
 import ssh2 from "ssh2";
 import { afterEach, expect, test } from "vitest";
-import { Ssh2Moved } from "../../forwarder/packet-leg.ts";
 import { forgetKey, settle } from "../../forwarder/ssh2-after-login.ts";
 import { proofContext, rekey } from "../../forwarder/ssh2-handshake.ts";
+import { Ssh2Moved } from "../../forwarder/ssh2-moved.ts";
 import { platformRandomBytes } from "../../protocol/bytes.ts";
 import { generateSshKeyPair } from "../../service/ssh-keys.ts";
 import { connectPair, type Pair } from "./support/ssh2-pair.ts";

@@ -1,7 +1,7 @@
 import type { Socket } from "node:net";
 import { afterEach, expect, test } from "vitest";
-import { Ssh2Moved } from "../../forwarder/packet-leg.ts";
 import { CertificateOffer, keepRightGuesses, proofContext, rekey } from "../../forwarder/ssh2-handshake.ts";
+import { Ssh2Moved } from "../../forwarder/ssh2-moved.ts";
 import { platformRandomBytes } from "../../protocol/bytes.ts";
 import { generateSshKeyPair } from "../../service/ssh-keys.ts";
 import { CLIENT_LINE, exchangeInit, KEX_REPLY, kexinit, packet, rawConnection, readUpTo } from "./support/raw-kex.ts";

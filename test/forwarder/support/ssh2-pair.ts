@@ -2,7 +2,8 @@ import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import ssh2 from "ssh2";
 import type { Packet } from "../../../forwarder/packet.ts";
-import { attachLeg, type PacketLeg, Ssh2Moved, socketOf } from "../../../forwarder/packet-leg.ts";
+import { attachLeg, type PacketLeg, socketOf } from "../../../forwarder/packet-leg.ts";
+import { Ssh2Moved } from "../../../forwarder/ssh2-moved.ts";
 import { platformRandomBytes } from "../../../protocol/bytes.ts";
 import { generateSshKeyPair } from "../../../service/ssh-keys.ts";
 
