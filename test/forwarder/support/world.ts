@@ -20,6 +20,8 @@ export interface WorldOptions {
   readonly membershipTimes?: Partial<MembershipTimes>;
   /** Host keys and id; the same for every world without it. */
   readonly state?: ForwarderState;
+  /** Lines of the VM's sshd_config. */
+  readonly sshd?: readonly string[];
 }
 
 /** A forwarder in this process between the real OpenSSH commands and a real sshd, with a fake edge and host. */
@@ -125,7 +127,7 @@ async function makeState(): Promise<ForwarderState> {
 
 export async function openWorld(options: WorldOptions = {}): Promise<World> {
   const folder = mkdtempSync(join(tmpdir(), "postern-forwarder-"));
-  const sshd = await startSshd(folder);
+  const sshd = await startSshd(folder, options.sshd);
   const edge = new FakeEdge();
   await edge.start();
   const host = new FakeHost(sshd, edge);
