@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import type { BackgroundCommand } from "../system/command.ts";
 import { FAITHFUL } from "../system/edge-proxy.ts";
 import { until } from "../system/poll.ts";
 import { type Holder, SshWorld } from "./ssh-world.ts";
@@ -22,10 +23,15 @@ beforeEach(async () => {
   await world.clock.setOff(0);
 });
 
-async function liveSession(holder: Holder) {
+async function liveSession(holder: Pick<Holder, "token">) {
   const session = world.session(holder);
   await until("the session is live", SLOW_MACHINE_MS, () => (session.output === "live\n" ? true : undefined));
   return session;
+}
+
+async function expectAlive(session: BackgroundCommand): Promise<void> {
+  session.process.stdin.end("still here\n");
+  expect(await session.finished).toMatchObject({ code: 0, stdout: Buffer.from("live\nstill here\n") });
 }
 
 /** Lets in, or says that it is no fault of the token: how a login of somebody who may can come out. */
@@ -53,9 +59,35 @@ describe("a live SSH session at its token's own end", () => {
     expect(stderr).toContain(REVOKED);
     expect(age).toBeGreaterThan(lifeMs);
     expect(age).toBeLessThan(lifeMs + boundMs + EXIT_MS);
-    other.process.stdin.end("still here\n");
-    expect(await other.finished).toMatchObject({ code: 0, stdout: Buffer.from("live\nstill here\n") });
+    await expectAlive(other);
   });
+});
+
+test("an API key that is revoked is refused at its forwarder, its live session is cut, and another key's goes on", async () => {
+  const [revoked, standing] = [await world.newKey(), await world.newKey()];
+  const [cut, kept] = [await liveSession({ token: revoked.apiKey }), await liveSession({ token: standing.apiKey })];
+  await world.revokeKey(revoked.keyId);
+  const revokedAt = performance.now();
+  expect(await world.login({ token: revoked.apiKey })).toMatchObject({ code: 255, stdout: Buffer.alloc(0) });
+  expect(await cut.finished).toMatchObject({ code: 255, stderr: expect.stringContaining(REVOKED) });
+  expect(performance.now() - revokedAt).toBeLessThan(FEED_UP_MS + EXIT_MS);
+  await expectAlive(kept);
+});
+
+test("an emergency rotation voids tickets in clients' hands within 2 s; sessions and logins by token go on", async () => {
+  const holder = await world.newHolder();
+  const session = await liveSession(holder);
+  const { user, ticket } = await world.ticket(holder);
+  await world.edge.operator.request("POST", "/operator/v1/signing-keys/void");
+  const voidedAt = performance.now();
+  const terminal = world.ssh.sshOnTerminal(user, ["-o", "PreferredAuthentications=password", "-o", "NumberOfPasswordPrompts=1"]);
+  await terminal.expectSecretPrompt();
+  expect(performance.now() - voidedAt).toBeLessThan(FEED_UP_MS);
+  terminal.type(ticket);
+  expect(await terminal.exitCode()).toBe(255);
+  expect(terminal.screen).toContain("The ticket counts for nothing any more.");
+  expect(await isServed(holder)).toBe(true);
+  await expectAlive(session);
 });
 
 describe.each([30_000, -30_000])("a forwarder whose clock jumps by %i ms", (offMs) => {
@@ -75,7 +107,6 @@ describe.each([30_000, -30_000])("a forwarder whose clock jumps by %i ms", (offM
     expect(await isServed(standing)).toBe(offMs > 0);
     await world.clock.setOff(0);
     await until("it serves again", SLOW_MACHINE_MS, async () => ((await isServed(standing)) ? true : undefined));
-    kept.process.stdin.end("still here\n");
-    expect(await kept.finished).toMatchObject({ code: 0, stdout: Buffer.from("live\nstill here\n") });
+    await expectAlive(kept);
   });
 });

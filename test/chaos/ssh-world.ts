@@ -34,12 +34,13 @@ export class SshWorld {
   readonly clock: ShiftedClock;
   readonly vmId: string;
   readonly ssh: SshClient;
+  readonly #accountId: string;
   readonly #owner: ApiClient;
   readonly #close: () => Promise<void>;
 
   private constructor(
     parts: Pick<SshWorld, "edge" | "proxy" | "forwarder" | "clock" | "vmId" | "ssh">,
-    owner: ApiClient,
+    { accountId, owner }: Owner,
     close: () => Promise<void>,
   ) {
     this.edge = parts.edge;
@@ -48,6 +49,7 @@ export class SshWorld {
     this.clock = parts.clock;
     this.vmId = parts.vmId;
     this.ssh = parts.ssh;
+    this.#accountId = accountId;
     this.#owner = owner;
     this.#close = close;
   }
@@ -119,12 +121,26 @@ export class SshWorld {
     return this.#owner.request("DELETE", `/identity/v1/identities/${identityId}/tokens/${tokenId}`);
   }
 
-  login({ token }: Holder) {
+  /** Another API key of the account that has the machine. */
+  newKey(): Promise<{ apiKey: string; keyId: string }> {
+    return this.edge.operator.request("POST", `/operator/v1/accounts/${this.#accountId}/api-keys`, {});
+  }
+
+  revokeKey(keyId: string): Promise<unknown> {
+    return this.edge.operator.request("DELETE", `/operator/v1/accounts/${this.#accountId}/api-keys/${keyId}`);
+  }
+
+  /** A client's ticket for one login: the user name to log in as, and the ticket, which is the password. */
+  ticket({ token }: Pick<Holder, "token">): Promise<{ user: string; ticket: string }> {
+    return new ApiClient(this.edge.url, token).request("POST", `/v5/vms/${this.vmId}/ssh-ticket`, {});
+  }
+
+  login({ token }: Pick<Holder, "token">) {
     return this.ssh.ssh(`${this.vmId}:${token}`, "echo in");
   }
 
   /** A session that says that it is live and then stays. */
-  session({ token }: Holder): BackgroundCommand {
+  session({ token }: Pick<Holder, "token">): BackgroundCommand {
     return this.ssh.sshInBackground(`${this.vmId}:${token}`, "echo live; exec cat");
   }
 
@@ -146,8 +162,13 @@ async function startMachine(stateDir: string, vmId: string): Promise<ExistingMac
   return machine;
 }
 
-/** Gives the machine to a new account; answers what acts for it. */
-async function register(edge: LocalEdge, vmId: string): Promise<ApiClient> {
+interface Owner {
+  readonly accountId: string;
+  readonly owner: ApiClient;
+}
+
+/** Gives the machine to a new account. */
+async function register(edge: LocalEdge, vmId: string): Promise<Owner> {
   const { accountId, apiKey } = await edge.operator.request<{ accountId: string; apiKey: string }>(
     "POST",
     "/operator/v1/accounts",
@@ -158,5 +179,5 @@ async function register(edge: LocalEdge, vmId: string): Promise<ApiClient> {
   const { hosts } = await edge.operator.request<{ hosts: { id: string }[] }>("GET", "/operator/v1/regions/local/hosts");
   const body = { vmId, region: "local", hostId: hosts[0]?.id, name: "box" };
   await edge.operator.request("POST", `/operator/v1/accounts/${accountId}/vms`, body);
-  return new ApiClient(edge.url, apiKey);
+  return { accountId, owner: new ApiClient(edge.url, apiKey) };
 }

@@ -1,5 +1,6 @@
 import { runDurableObjectAlarm } from "cloudflare:test";
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { accountSubject, identitySubject } from "../../protocol/subjects.ts";
 import { bindings, setClock } from "../durable-objects/objects.ts";
 import {
   type Account,
@@ -35,44 +36,45 @@ afterEach(() => {
   world.host.clock = () => Date.now();
 });
 
-const exec = (credential: { key: string } | { token: string }, linuxUser = "alice") =>
+type Caller = { readonly key: string } | { readonly token: string };
+
+const exec = (credential: Caller, linuxUser = "alice") =>
   call(`/v1/vms/${vmId}/exec-await`, {
     method: "POST",
     ...credential,
     linuxUser,
     body: { command: "true", terminal: null, timeoutMs: null },
   });
-const byToken = () => exec({ token: identity.token });
-const byKey = () => exec({ key: account.key });
+const theToken = () => ({ token: identity.token });
+const theKey = () => ({ key: account.key });
+const byToken = () => exec(theToken());
+const byKey = () => exec(theKey());
 const operator = (method: string, path: string, body?: object) => must(`/operator/v1${path}`, { method, key: OPERATOR_KEY, body });
 const owner = (method: string, path: string, body?: object) => must(path, { method, key: account.key, body });
 const suspend = () => operator("POST", `/accounts/${account.accountId}/suspend`);
 
-const NARROWINGS: readonly (readonly [
-  what: string,
-  narrow: () => Promise<unknown>,
-  send: () => Promise<Response>,
-  status: number,
-])[] = [
-  ["a token revoked", () => owner("DELETE", `/identity/v1/identities/${identity.id}/tokens/${identity.tokenId}`), byToken, 401],
-  ["a grant revoked", () => owner("DELETE", grantPath(identity.id, vmId)), byToken, 404],
-  ["allowedUsers narrowed", () => owner("PUT", grantPath(identity.id, vmId), { allowedUsers: ["bob"] }), byToken, 403],
-  ["an identity deleted", () => owner("DELETE", `/identity/v1/identities/${identity.id}`), byToken, 401],
-  ["an API key revoked", () => revokeKey(), byKey, 401],
-  ["an account suspended, to its key", suspend, byKey, 403],
-  ["an account suspended, to its identity's token", suspend, byToken, 403],
-  ["a VM deleted, to the key", () => owner("DELETE", `/v1/vms/${vmId}`), byKey, 404],
-  ["a VM deleted, to a token", () => owner("DELETE", `/v1/vms/${vmId}`), byToken, 404],
-  ["a VM moved to another account, to the key of the old one", () => move(), byKey, 404],
-  ["a VM moved to another account, to a token of the old one", () => move(), byToken, 404],
+const NARROWINGS: readonly (readonly [what: string, narrow: () => Promise<unknown>, caller: () => Caller, status: number])[] = [
+  ["a token revoked", () => owner("DELETE", `/identity/v1/identities/${identity.id}/tokens/${identity.tokenId}`), theToken, 401],
+  ["a grant revoked", () => owner("DELETE", grantPath(identity.id, vmId)), theToken, 404],
+  ["allowedUsers narrowed", () => owner("PUT", grantPath(identity.id, vmId), { allowedUsers: ["bob"] }), theToken, 403],
+  ["an identity deleted", () => owner("DELETE", `/identity/v1/identities/${identity.id}`), theToken, 401],
+  ["an API key revoked", () => revokeKey(), theKey, 401],
+  ["an account suspended, to its key", suspend, theKey, 403],
+  ["an account suspended, to its identity's token", suspend, theToken, 403],
+  ["a VM deleted, to the key", () => owner("DELETE", `/v1/vms/${vmId}`), theKey, 404],
+  ["a VM deleted, to a token", () => owner("DELETE", `/v1/vms/${vmId}`), theToken, 404],
+  ["a VM moved to another account, to the key of the old one", () => move(), theKey, 404],
+  ["a VM moved to another account, to a token of the old one", () => move(), theToken, 404],
 ];
 
-async function revokeKey(): Promise<void> {
+async function keyId(): Promise<string> {
   const { keys } = await must<{ keys: { id: string }[] }>(`/operator/v1/accounts/${account.accountId}/api-keys`, {
     key: OPERATOR_KEY,
   });
-  await operator("DELETE", `/accounts/${account.accountId}/api-keys/${keys[0]?.id}`);
+  return keys[0]?.id ?? expect.fail("the account has no key");
 }
+
+const revokeKey = async () => operator("DELETE", `/accounts/${account.accountId}/api-keys/${await keyId()}`);
 
 async function move(): Promise<Account> {
   const next = await newAccount();
@@ -80,7 +82,48 @@ async function move(): Promise<Account> {
   return next;
 }
 
-describe.each(NARROWINGS)("%s", (_what, narrow, send, status) => {
+/** Everything else by which a caller may act as `alice` on the VM; each is a question to the objects. */
+async function otherDoors(caller: Caller): Promise<readonly (readonly [door: string, ask: () => Promise<Response>])[]> {
+  const isToken = "token" in caller;
+  const session = {
+    subject: isToken ? identitySubject(identity.id) : accountSubject(account.accountId),
+    credentialId: isToken ? identity.tokenId : await keyId(),
+    vmId,
+    linuxUser: "alice",
+  };
+  const login = {
+    vmId,
+    linuxUser: "alice",
+    token: isToken ? caller.token : caller.key,
+    forwarderId: "f".repeat(16),
+    clientAddress: "192.0.2.1",
+  };
+  const post = (path: string, options: object) => call(path, { method: "POST", ...options });
+  const { forwarder, hostService: host } = world;
+  return [
+    ["a forwarder's login", async () => post("/service/v1/ssh-tickets", { key: await forwarder.assertion(), body: login })],
+    ["a client's ticket", () => post(`/v5/vms/${vmId}/ssh-ticket`, { ...caller, body: { linuxUser: "alice" } })],
+    [
+      "a live SSH session, to its forwarder",
+      async () => post("/service/v1/session-checks", { key: await forwarder.assertion(), body: { ...session, operation: "ssh" } }),
+    ],
+    [
+      "a live terminal, to its host",
+      async () => post("/service/v1/session-checks", { key: await host.assertion(), body: { ...session, operation: "terminal" } }),
+    ],
+  ];
+}
+
+describe.each(NARROWINGS)("%s", (_what, narrow, caller, status) => {
+  const send = () => exec(caller());
+
+  it("is refused at every other door with the next question", async () => {
+    const doors = await otherDoors(caller());
+    for (const [door, ask] of doors) expect([door, (await ask()).status]).toEqual([door, 200]);
+    await narrow();
+    for (const [door, ask] of doors) expect([door, (await ask()).status]).toEqual([door, status]);
+  });
+
   it("is refused at once, because the host knows the floor", async () => {
     expect((await send()).status).toBe(200);
     const before = world.host.refusals.length;
