@@ -9,11 +9,15 @@ export interface ProxiedForwarder {
   readonly sshPort: number;
 }
 
-/** Runs `use` with one, which has joined the system's region. */
-export async function withProxiedForwarder<T>(system: SystemAccess, use: (forwarder: ProxiedForwarder) => Promise<T>): Promise<T> {
+/** Runs `use` with one of these settings, which has joined the system's region. */
+export async function withProxiedForwarder<T>(
+  system: SystemAccess,
+  env: Readonly<Record<string, string>>,
+  use: (forwarder: ProxiedForwarder) => Promise<T>,
+): Promise<T> {
   const proxy = await EdgeProxy.start(system.apiUrl);
   try {
-    const { sshHost, sshPort, stop } = await startForwarderHere(system, { edgeUrl: proxy.url });
+    const { sshHost, sshPort, stop } = await startForwarderHere(system, { edgeUrl: proxy.url, env });
     try {
       return await use({ proxy, sshHost, sshPort });
     } finally {

@@ -48,7 +48,7 @@ export const revokeSshFeedDown: Benchmark = {
   against: `promise of 20 s (feed down), p99 of ${RUNS} live sessions`,
   measure: (system) =>
     withVm(system, (vm) =>
-      withProxiedForwarder(system, async ({ proxy, ...endpoint }) => {
+      withProxiedForwarder(system, {}, async ({ proxy, ...endpoint }) => {
         const ssh = new SshClient(endpoint);
         const times: number[] = [];
         try {

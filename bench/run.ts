@@ -21,6 +21,7 @@ import { revokeSsh, revokeSshFeedDown } from "./revoke-ssh.ts";
 import { sshConnectVsDirect } from "./ssh-connect.ts";
 import { sshCpu } from "./ssh-cpu.ts";
 import { sshEcho } from "./ssh-echo.ts";
+import { sshLoginAsleep } from "./ssh-login-asleep.ts";
 import { sshHostile, sshIdle } from "./ssh-memory.ts";
 import { sshNeighbour } from "./ssh-neighbour.ts";
 import { sftpSmallFar, sftpSmallVsDirect, sftpSmallVsJump } from "./ssh-small-files.ts";
@@ -53,6 +54,7 @@ const BENCHMARKS: readonly Benchmark[] = [
   sshCpu,
   sshWorkersScaling,
   sshConnectVsDirect,
+  sshLoginAsleep,
   sshEcho,
   sshIdle,
   sshHostile,
