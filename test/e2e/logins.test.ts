@@ -1,5 +1,9 @@
-import { describe, expect, test } from "vitest";
-import { newAccount, testIdentity } from "../system/fixture.ts";
+import { readFileSync, writeFileSync } from "node:fs";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { platformRandomBytes } from "../../protocol/bytes.ts";
+import { generateSshKeyPair } from "../../service/ssh-keys.ts";
+import { newAccount, system, testIdentity } from "../system/fixture.ts";
+import { SshClient } from "../system/ssh-client.ts";
 import { sshSetting } from "../system/ssh-fixture.ts";
 
 const setting = sshSetting();
@@ -55,6 +59,18 @@ describe("a login", () => {
     const { code, stderr } = await ssh.ssh(root, "true", { flags: ["-v", ...flags] });
     expect(code, stderr).toBe(0);
     expect([...stderr.matchAll(/kex: \S+ cipher: (\S+)/g)].map(([, name]) => name)).toEqual([cipher, cipher]);
+  });
+
+  test("of a client that knows nothing but the published host keys goes to the gateway without a question, and to no other", async () => {
+    const { root } = setting();
+    const ssh = new SshClient(system, "yes");
+    onTestFinished(() => ssh.close());
+    expect(await ssh.ssh(root, "id -un")).toMatchObject({ code: 0, stdout: Buffer.from("root\n") });
+    const other = generateSshKeyPair(platformRandomBytes).publicKey;
+    writeFileSync(ssh.knownHosts, readFileSync(ssh.knownHosts, "utf8").replace(/ssh-ed25519 \S+/, other));
+    const refused = await ssh.ssh(root, "id -un");
+    expect(refused).toMatchObject({ code: 255, stdout: Buffer.alloc(0) });
+    expect(refused.stderr).toContain("Host key verification failed.");
   });
 
   test("with a wrong token at the prompt is asked again, and the right one still opens", async () => {

@@ -1,14 +1,21 @@
+import { once } from "node:events";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { describe, expect, test } from "vitest";
-import { run } from "../system/command.ts";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { openProxyConnection } from "../../bin/ssh/proxy-connection.ts";
+import { platformRandomBytes } from "../../protocol/bytes.ts";
+import { generateSshKeyPair } from "../../service/ssh-keys.ts";
+import { BackgroundCommand, run } from "../system/command.ts";
 import { newAccount, system, testIdentity } from "../system/fixture.ts";
+import { until } from "../system/poll.ts";
 import type { PtyCommand } from "../system/pty.ts";
 import { type SshSetting, sshSetting } from "../system/ssh-fixture.ts";
 import { wire } from "../system/wire.ts";
 
 const POSTERN = fileURLToPath(new URL("../../bin/postern.ts", import.meta.url));
+
+const DEADLINE_MS = 20_000;
 
 const setting = sshSetting();
 
@@ -118,6 +125,29 @@ describe("end to end", () => {
     // What the client checked was the VM's own key: nobody in the middle took part in the exchange.
     const { stdout: own = "" } = await vm.exec("cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub");
     expect(readFileSync(join(ssh.folder, "pinned"), "utf8")).toBe(`${vmId} ${own}`);
+  });
+
+  test("a session ends when its token is revoked, and its ticket has opened nothing twice", async () => {
+    const { vmId, holder } = setting();
+    const { token, tokenId } = await holder.identity.tokens.create();
+    const { publicKey } = generateSshKeyPair(platformRandomBytes);
+    const { ticket } = await mintTicket(token, { publicKey });
+    const open = () => openProxyConnection(system.sshHost, system.sshPort, ticket, publicKey);
+    const { socket } = await open();
+    onTestFinished(() => {
+      socket.destroy();
+    });
+    await expect(open()).rejects.toThrow("has been used already");
+    const session = new BackgroundCommand(process.execPath, [POSTERN, "ssh", vmId, "echo live; exec cat"], {
+      env: environment(token),
+    });
+    onTestFinished(() => session.kill());
+    await until("it is live", DEADLINE_MS, () => (session.output === "live\n" ? true : undefined));
+    const closed = once(socket, "close");
+    await holder.identity.tokens.revoke({ tokenId });
+    expect(await session.finished).toMatchObject({ code: 255 });
+    socket.resume();
+    await closed;
   });
 
   test("the ProxyCommand of the document serves ssh and scp with a key of one's own, which is never admitted without a ticket", async () => {

@@ -74,12 +74,6 @@ test("a forwarder that names a false host key is noticed before anything is sent
   expect(result.stderr).toContain("Host key verification failed.");
 });
 
-test("a ticket opens one connection only", async () => {
-  const ticket = await world.edge.ticket(world.grant, { cnf: { ssh: fingerprint } });
-  await open(ticket);
-  await expect(open(ticket)).rejects.toThrow("has been used already");
-});
-
 test.each([
   ["a key that the ticket is not bound to", { cnf: { ssh: "SHA256:other" } }, "confirmation"],
   ["a ticket that is bound to no key", {}, "confirmation"],
