@@ -89,9 +89,9 @@ export class SshClient {
   }
 
   /** `sftp` with a batch of commands. */
-  sftp(user: string, batch: readonly string[]): Promise<Finished> {
+  sftp(user: string, batch: readonly string[], options: Pick<CommandOptions, "timeoutMs"> = {}): Promise<Finished> {
     const words = [...this.options, "-q", "-b", "-", `${user}@${this.#host}`];
-    return run("sftp", words, { env: environment(), input: `${batch.join("\n")}\n` });
+    return run("sftp", words, { ...options, env: environment(), input: `${batch.join("\n")}\n` });
   }
 
   /** Words that make any OpenSSH program use this client's configuration. */
