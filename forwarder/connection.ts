@@ -95,7 +95,7 @@ export class ClientConnection implements Connection {
     ssh.on("error", (error) => log.info("client connection failed", { error: printable(error.message) }));
     ssh.on("authentication", (context) => this.#authenticate(context));
     ssh.on("ready", () => this.#ready());
-    ssh.on("close", () => this.#closed());
+    ssh.on("close", () => this.#client.onceRead(() => this.#closed()));
   }
 
   /** Ends the connection for a reason that is shown to the person. Safe to call at any time. */

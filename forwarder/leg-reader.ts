@@ -16,6 +16,8 @@ export interface ReadProtocol {
   _parse: Parse;
   /** Undefined once nothing may be read any more. */
   readonly _destruct: unknown;
+  /** Sees to that; called once the socket has ended. */
+  cleanup(): void;
 }
 
 /** Unread bytes at which the socket is no longer read; less is not worth the calls. */
@@ -35,6 +37,14 @@ const STEP: PropertyDescriptor & ThisType<object> = {
   },
 };
 
+/** `ssh2` ends a protocol with its socket; here what the socket has brought is read first, in turns as ever. */
+function cleanupOnceRead(this: ReadProtocol): void {
+  const { cleanup } = Object.getPrototypeOf(this) as ReadProtocol;
+  const reader = readers.get(this);
+  if (reader === undefined) cleanup.call(this);
+  else reader.onceRead(() => cleanup.call(this));
+}
+
 export class LegReader {
   readonly #connection: object;
   readonly #protocol: ReadProtocol;
@@ -46,12 +56,14 @@ export class LegReader {
   #held = false;
   #paused = false;
   #isOver = () => false;
-  /** Nothing is read until something that was ordered is done. */
-  #waits = false;
-  #resume: (() => void) | null = null;
+  /** How much that was ordered must be done before anything more is read. */
+  #orders = 0;
+  #results: (() => void)[] = [];
   #gone = false;
   /** A stranger who leaves in the middle of a key exchange is not owed its rest. */
   #owed: boolean;
+  #ended = false;
+  #onceRead: (() => void)[] = [];
 
   constructor(connection: object, protocol: ReadProtocol, socket: Duplex) {
     this.#connection = connection;
@@ -62,11 +74,11 @@ export class LegReader {
     this.#parse = protocol._parse;
     readers.set(protocol, this);
     Object.defineProperty(protocol, "_parse", STEP);
-    // Before ssh2 hears of it and takes nothing more.
-    socket.prependListener("end", () => {
-      if (this.#owed) this.#read(() => false);
+    protocol.cleanup = cleanupOnceRead;
+    socket.once("close", () => {
+      this.#ended = true;
+      if (!this.#isOwedMore) this.#drop();
     });
-    socket.once("close", () => this.#drop());
   }
 
   /** Whether the packet that is just handed over is the last one of this turn. */
@@ -81,11 +93,11 @@ export class LegReader {
 
   /** Leaves what follows unread until `work` is done and `use`, in this connection's turn, has used what came of it. */
   waitFor<T>(work: Promise<T>, use: (value: T) => void): void {
-    this.#waits = true;
+    this.#orders += 1;
     const resume = (step: () => void) => {
-      if (this.#gone) return;
-      this.#waits = false;
-      this.#resume = step;
+      this.#orders -= 1;
+      if (this.#gone || this.#protocol._destruct === undefined) return;
+      this.#results.push(step);
       this.#turn.ask();
     };
     work.then(
@@ -104,6 +116,22 @@ export class LegReader {
 
   loggedIn(): void {
     this.#owed = true;
+  }
+
+  /** What has come and is not read yet will not be needed. */
+  disown(): void {
+    this.#owed = false;
+  }
+
+  /** Calls back once all that has come, and is owed to be read, has been: at once, or turns later when the peer left behind much. */
+  onceRead(callback: () => void): void {
+    if (this.#isOwedMore) this.#onceRead.push(callback);
+    else callback();
+  }
+
+  /** What a connection waits for that has closed cannot come. */
+  get #isOwedMore(): boolean {
+    return this.#owed && this.#chunks.length > 0 && !(this.#ended && this.#orders > 0);
   }
 
   pause(): void {
@@ -128,10 +156,8 @@ export class LegReader {
 
   #read(isOver: () => boolean): boolean {
     this.#isOver = isOver;
-    const resume = this.#resume;
-    this.#resume = null;
-    if (resume !== null) this.#try(resume);
-    for (let [first] = this.#chunks; first !== undefined && !this.#waits; [first] = this.#chunks) {
+    for (const result of this.#results.splice(0)) this.#try(result);
+    for (let [first] = this.#chunks; first !== undefined && this.#orders === 0; [first] = this.#chunks) {
       const { chunk, at, end } = first;
       const stopped = this.#try(() => this.#parse.call(this.#protocol, chunk, at, end));
       if (this.#protocol._destruct === undefined) this.#drop();
@@ -140,8 +166,15 @@ export class LegReader {
       this.#unreadBytes = Math.max(0, this.#unreadBytes - ((stopped ?? end) - at));
       if (this.#chunks.length > 0 && isOver()) return false;
     }
-    if (!this.#waits) this.#release();
+    if (this.#orders > 0) return true;
+    this.#release();
+    if (this.#ended) this.#drop();
+    else this.#tellRead();
     return true;
+  }
+
+  #tellRead(): void {
+    for (const callback of this.#onceRead.splice(0)) callback();
   }
 
   // What ssh2 does itself with an error of the chunk that it is given.
@@ -167,6 +200,7 @@ export class LegReader {
     this.#chunks = [];
     this.#unreadBytes = 0;
     this.#turn.leave();
+    this.#tellRead();
   }
 }
 

@@ -35,7 +35,9 @@ export interface PacketLeg {
   resume(): void;
   /** Calls back once, when everything handed to `send` has left this process. */
   onceSent(callback: () => void): void;
-  /** Flushes and closes the socket; after `lingerMs` it is destroyed if the peer has not taken the rest. */
+  /** Calls back once all that the peer sent has been handed over: at once, unless it left behind much and is gone. */
+  onceRead(callback: () => void): void;
+  /** Flushes and closes the socket; what has come and is not read yet is dropped; after `lingerMs` it is destroyed if the peer has not taken the rest. */
   close(lingerMs: number): void;
 }
 
@@ -57,6 +59,9 @@ interface PrivateProtocol extends ReadProtocol {
 type SendPacket = (protocol: PrivateProtocol, packet: Buffer, bypass?: boolean) => boolean;
 
 const NOTHING = Buffer.alloc(0);
+
+/** What `ssh2` has answered, to requests for a login most likely, and its client has not taken. */
+const MAX_UNSENT_ANSWERS_BYTES = 65_536;
 
 /** One, so that even on two cores the event loop has one of its own whatever strangers order; others who ordered some wait. */
 const LARGE_EXCHANGES_AT_ONCE = 1;
@@ -93,8 +98,14 @@ export function attachLeg(connection: object, socket: Duplex, onPacket: (packet:
   // Decipherers of later key exchanges are given this same field (ssh2/lib/protocol/kex.js, completeHandshake).
   const hook = (payload: Buffer): boolean | number | undefined => {
     // Any answer but undefined has the decipher leave what follows in the same chunk to whatever is the decipher then.
-    const answer = take(Packet.ofPayload(payload)) ? undefined : original(payload);
+    const taken = take(Packet.ofPayload(payload));
+    const answer = taken ? undefined : original(payload);
     if (answer !== undefined) return answer;
+    // What ssh2 answers by itself is bounded by nothing else.
+    if (!taken && socket.writableLength > MAX_UNSENT_ANSWERS_BYTES) {
+      reader.waitFor(sent(socket), () => undefined);
+      return false;
+    }
     const decipher = protocol._decipher;
     const replaced = decipher?._onPayload === hook ? replaceDecipher(decipher, take, goOn, bounds) : null;
     if (replaced === null) return goOn();
@@ -185,7 +196,12 @@ class Ssh2Leg implements PacketLeg {
     else this.#socket.write(NOTHING, () => callback());
   }
 
+  onceRead(callback: () => void): void {
+    this.#reader.onceRead(callback);
+  }
+
   close(lingerMs: number): void {
+    this.#reader.disown();
     const timer = setTimeout(() => this.#socket.destroy(), lingerMs);
     this.#socket.once("close", () => clearTimeout(timer));
     // A paused socket never sees its peer's end.
@@ -219,6 +235,12 @@ class Ssh2Leg implements PacketLeg {
   }
 }
 
+function sent(socket: Duplex): Promise<void> {
+  return new Promise((resolve) => {
+    socket.write(NOTHING, () => resolve());
+  });
+}
+
 function readProtocol(connection: object): PrivateProtocol {
   const protocol: unknown = Reflect.get(connection, "_protocol");
   if (!isProtocol(protocol)) throw new Ssh2Moved("ssh2's private protocol fields are not where 1.17.0 has them");
@@ -229,6 +251,7 @@ function isProtocol(value: unknown): value is PrivateProtocol {
   if (typeof value !== "object" || value === null) return false;
   if (!("_onPayload" in value) || typeof value._onPayload !== "function" || !("_kexinit" in value)) return false;
   if (typeof Reflect.get(value, "_parse") !== "function" || !("_destruct" in value)) return false;
+  if (typeof Reflect.get(value, "cleanup") !== "function") return false;
   if (!("_decipher" in value) || !("_cipher" in value) || typeof value._cipher !== "object") return false;
   if (!("_packetRW" in value) || typeof value._packetRW !== "object" || value._packetRW === null) return false;
   const writer: unknown = Reflect.get(value._packetRW, "write");

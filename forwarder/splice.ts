@@ -7,6 +7,9 @@ import { boundPacketSize, globalRequestName, isGlobalReply, refuseChannel, SSH_M
 /** What a packet that waits takes beside its payload, so that a queue of small ones is bounded too. */
 const PACKET_OVERHEAD_BYTES = 512;
 
+/** Packets that waited and are passed on in one go: a millisecond of work or two. */
+const PACKETS_A_SLICE = 64;
+
 /** Bounds of a splice, in bytes; see the settings of the same names. */
 export interface SpliceLimits {
   readonly wakeQueueBytes: number;
@@ -37,14 +40,7 @@ export class Splice {
   /** A packet from the client; kept when it has to wait. */
   fromClient(packet: Packet): void {
     if (packet.type === SSH_MESSAGE.GLOBAL_REQUEST && wantsGlobalReply(packet.payload)) this.#replies.passedOn();
-    if (this.#target !== null) {
-      this.#copy(packet, this.#client, this.#target);
-      return;
-    }
-    if (this.#refusal !== null) {
-      this.#refuse(packet, this.#refusal);
-      return;
-    }
+    if (this.#queue.length === 0 && this.#pass(packet)) return;
     this.#queue.push(packet.keep());
     this.#queuedBytes += packet.length + PACKET_OVERHEAD_BYTES;
     if (this.#queuedBytes > this.#limits.wakeQueueBytes) this.#client.pause();
@@ -72,23 +68,38 @@ export class Splice {
   /** The VM is there: sends on what waited. */
   join(target: PacketLeg): void {
     this.#target = target;
-    for (const packet of this.#queue) send(packet, target);
-    this.#queue = [];
-    this.#queuedBytes = 0;
-    target.onceSent(() => this.#client.resume());
+    this.#passQueue();
   }
 
   /** The VM will not come: tells every channel that waits, and every one still to be opened, why. */
   refuse(text: string): void {
     this.#refusal = text;
-    for (const packet of this.#queue) this.#refuse(packet, text);
-    this.#queue = [];
-    this.#client.resume();
+    this.#passQueue();
+  }
+
+  /** In slices, so that nobody else waits for a queue of thousands. */
+  #passQueue(): void {
+    for (const packet of this.#queue.splice(0, PACKETS_A_SLICE)) this.#pass(packet);
+    if (this.#queue.length > 0) {
+      setImmediate(() => this.#passQueue());
+      return;
+    }
+    this.#queuedBytes = 0;
+    (this.#target ?? this.#client).onceSent(() => this.#client.resume());
+  }
+
+  /** Answers false while the packet has to wait. */
+  #pass(packet: Packet): boolean {
+    if (this.#target !== null) this.#copy(packet, this.#client, this.#target);
+    else if (this.#refusal !== null) this.#refuse(packet, this.#refusal);
+    else return false;
+    return true;
   }
 
   #refuse(packet: Packet, text: string): void {
     for (const answer of refuseChannel(packet.payload, text, this.#refused)) this.#client.send(answer);
     this.#refused += 1;
+    this.#restrain(this.#client, this.#client);
   }
 
   #copy(packet: Packet, from: PacketLeg, to: PacketLeg): void {

@@ -21,6 +21,12 @@ export interface TargetOptions {
   readonly onClose: (reason: string | null) => void;
 }
 
+/**
+ * What a VM may send until the first keys are agreed on: its sshd sends a few kilobytes. `ssh2` would keep eight megabytes of lines in
+ * front of the identification (RFC 4253 section 4.2).
+ */
+const MAX_BEFORE_KEYS_BYTES = 131_072;
+
 /** Parses an OpenSSH public key line; null when it is none. */
 export function parseHostKeyLine(line: string): { type: string; blob: Buffer } | null {
   const [type, encoded] = line.trim().split(/\s+/);
@@ -53,7 +59,7 @@ export function loginToVm(options: TargetOptions): Promise<Result<PacketLeg>> {
       reason ??= error.message;
     });
     client.on("close", () => {
-      if (ready) onClose(reason);
+      if (ready) leg.onceRead(() => onClose(reason));
       else resolve(failure("host-unavailable", keyMatched ? NO_LOGIN(linuxUser) : CHANGED_KEY));
     });
     client.connect({
@@ -76,7 +82,16 @@ export function loginToVm(options: TargetOptions): Promise<Result<PacketLeg>> {
       if (ready) onPacket(packet);
       else socket.destroy();
     });
-    client.on("ready", () => {
+    // Of a VM whose owner has put something else in the place of its sshd.
+    let beforeKeys = 0;
+    const count = (chunk: Uint8Array) => {
+      beforeKeys += chunk.length;
+      if (beforeKeys > MAX_BEFORE_KEYS_BYTES) socket.destroy();
+    };
+    socket.on("data", count);
+    client.once("handshake", () => socket.off("data", count));
+    // A VM may say it again and again.
+    client.once("ready", () => {
       ready = true;
       forgetKey(key);
       settle(client, pinned.type);

@@ -4,7 +4,7 @@ import { createRequire } from "node:module";
 import ssh2 from "ssh2";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { attachLeg, socketOf } from "../../forwarder/packet-leg.ts";
-import { disconnectMessage } from "../../forwarder/ssh-messages.ts";
+import { disconnectMessage, ignoreMessage } from "../../forwarder/ssh-messages.ts";
 import { rekey } from "../../forwarder/ssh2-handshake.ts";
 import { Ssh2Moved } from "../../forwarder/ssh2-moved.ts";
 import { connectPair, type Pair } from "./support/ssh2-pair.ts";
@@ -85,6 +85,7 @@ test("what a logged-in client sent before it left is read to the last packet, in
   for (const payload of payloads) pair.client.send(payload);
   pair.client.close(30_000);
   await closed;
+  await new Promise<void>((resolve) => pair.server.onceRead(resolve));
   expect(Buffer.concat(pair.atServer).equals(Buffer.concat(payloads))).toBe(true);
 });
 
@@ -126,4 +127,41 @@ test("closing a leg destroys a peer that does not take the rest", async () => {
   const closed = once(pair.serverSocket, "close");
   pair.server.close(50);
   await closed;
+});
+
+test("what a peer leaves behind is handed over whole, others have their turns meanwhile, and the end comes after it", async () => {
+  pair.server.loggedIn();
+  const heard: string[] = [];
+  pair.serverSsh.once("close", () => pair.server.onceRead(() => heard.push(`read ${pair.atServer.length}`)));
+  let first = Number.NaN;
+  pair.onServerPacket = () => {
+    if (pair.atServer.length > 1) return;
+    setImmediate(() => {
+      first = pair.atServer.length;
+      heard.push("others");
+    });
+  };
+  // In one go, before the server's process reads any of it: both ends are in this one.
+  for (let number = 0; number < 4_000; number += 1) pair.client.send(Buffer.of(94, number >> 8, number & 0xff));
+  pair.clientSsh.end();
+  await expect.poll(() => heard.length).toBe(2);
+  expect(first).toBeLessThan(4_000);
+  expect(heard).toEqual(["others", "read 4000"]);
+  expect(pair.atServer.map((payload) => payload.readUInt16BE(1))).toEqual(Array.from({ length: 4_000 }, (_, number) => number));
+});
+
+test("a peer that does not take what it is answered is not read until it has", async () => {
+  const read = async (payload: Buffer) => {
+    const before = pair.serverSocket.bytesRead;
+    pair.client.send(payload);
+    await expect.poll(() => pair.serverSocket.bytesRead).toBeGreaterThan(before);
+  };
+  pair.serverSocket.cork();
+  for (let number = 0; number < 3; number += 1) pair.server.send(Buffer.alloc(30_000, 94));
+  // ssh2's own, which it would answer if it were a request.
+  await read(ignoreMessage());
+  await read(Buffer.of(94, 1));
+  expect(pair.atServer).toEqual([]);
+  pair.serverSocket.uncork();
+  await expect.poll(() => pair.atServer).toEqual([Buffer.of(94, 1)]);
 });

@@ -90,6 +90,7 @@ test("when the VM does not come, channels that wait and channels opened later ar
   splice.fromClient(packet(Buffer.concat([channelOpen("session", 4), Buffer.alloc(120)])));
   expect(client.paused).toBe(true);
   splice.refuse("no VM");
+  client.drain();
   expect(client.paused).toBe(false);
   expect(client.sent.map((payload) => payload[0])).toEqual([91, 95, 98, 96, 97]);
   splice.fromClient(packet(channelOpen("direct-tcpip", 5)));
@@ -110,3 +111,36 @@ function channelOpen(type: string, sender: number): Buffer {
   numbers.writeUInt32BE(sender, 4);
   return Buffer.concat([Buffer.of(90), numbers.subarray(0, 4), Buffer.from(type), numbers.subarray(4)]);
 }
+
+test.each(["there", "refused"])(
+  "a queue of thousands is passed on in slices once the VM is %s, in order and with what comes meanwhile behind it",
+  async (how) => {
+    const client = new MemoryLeg();
+    const target = new MemoryLeg();
+    const splice = new Splice(client, { wakeQueueBytes: 10_000_000, highWaterBytes: 10_000_000 });
+    const opening = (number: number) =>
+      Buffer.concat([Buffer.of(90, 0, 0, 0, 1, 120, 0, 0, number >> 8, number & 0xff), Buffer.alloc(8)]);
+    const openings = Array.from({ length: 2_000 }, (_, number) => opening(number));
+    for (const payload of openings.slice(0, -1)) splice.fromClient(packet(payload));
+    if (how === "there") splice.join(target);
+    else splice.refuse("no VM");
+    const passed = () => (how === "there" ? target : client).sent;
+    expect(passed().length).toBeLessThan(100);
+    for (const payload of openings.slice(-1)) splice.fromClient(packet(payload));
+    await expect.poll(() => passed().length).toBe(openings.length);
+    const numbers = passed().map((payload) => (how === "there" ? payload.readUInt32BE(6) : payload.readUInt32BE(1)));
+    expect(numbers).toEqual(openings.map((_, number) => number));
+  },
+);
+
+test("who does not take the refusals of his channels is not heard any more until he has", () => {
+  const { splice, client } = open();
+  splice.refuse("no VM");
+  client.drain();
+  for (let opened = 0; opened < 5; opened += 1) {
+    splice.fromClient(packet(Buffer.concat([Buffer.of(90, 0, 0, 0, 1, 120), Buffer.alloc(12)])));
+  }
+  expect(client.paused).toBe(true);
+  client.drain();
+  expect(client.paused).toBe(false);
+});

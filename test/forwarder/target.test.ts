@@ -2,6 +2,7 @@ import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import ssh2 from "ssh2";
 import { afterEach, expect, test } from "vitest";
+import { attachLeg, socketOf } from "../../forwarder/packet-leg.ts";
 import { loginToVm } from "../../forwarder/target.ts";
 import { platformRandomBytes } from "../../protocol/bytes.ts";
 import { generateSshKeyPair } from "../../service/ssh-keys.ts";
@@ -13,10 +14,14 @@ afterEach(() => {
 });
 
 /** An sshd that admits one user by any key, or nobody; answers a connection to it and what was tried there. */
-async function vm(admits: boolean): Promise<{ socket: Socket; tried: string[] }> {
+async function vm(
+  admits: boolean,
+  prepare: (connection: ssh2.Connection) => void = () => undefined,
+): Promise<{ socket: Socket; tried: string[] }> {
   const tried: string[] = [];
   const server = new ssh2.Server({ hostKeys: [HOST_KEY.privateKey] }, (connection) => {
     connection.on("error", () => undefined);
+    prepare(connection);
     connection.on("authentication", (context) => {
       tried.push(`${context.method} ${context.username}`);
       if (admits && context.method === "publickey") context.accept();
@@ -79,4 +84,60 @@ test("a VM that goes after the login is told of", async () => {
   await logIn(socket, HOST_KEY.publicKey, () => gone.resolve());
   socket.destroy();
   await gone.promise;
+});
+
+test.each([
+  ["lines", "welcome\r\n".repeat(1_000)],
+  ["a line", "x".repeat(10_000)],
+  ["packets", "SSH-2.0-x\r\n"],
+])("a VM that sends %s without end in place of an identification and keys is left soon", async (_what, text) => {
+  const ignore = Buffer.concat([Buffer.of(0, 0, 0, 12, 4, 2, 0, 0, 0, 2), Buffer.alloc(6)]);
+  const listener = createServer((vm) => {
+    vm.on("error", () => undefined);
+    vm.write(text);
+    const more = text.startsWith("SSH-") ? Buffer.concat(Array.from({ length: 1_000 }, () => ignore)) : text;
+    const goOn = (error?: Error | null) => {
+      if (error === undefined || error === null) vm.write(more, goOn);
+    };
+    goOn();
+  });
+  listener.listen(0, "127.0.0.1");
+  await once(listener, "listening");
+  const socket = connect((listener.address() as AddressInfo).port, "127.0.0.1");
+  undo.push(() => {
+    socket.destroy();
+    listener.close();
+  });
+  expect(await logIn(socket, HOST_KEY.publicKey)).toMatchObject({ ok: false, failure: { kind: "host-unavailable" } });
+  expect(socket.bytesRead).toBeLessThan(400_000);
+});
+
+test("a VM that says over and over that the login is done has entered once", async () => {
+  const said = Promise.withResolvers<void>();
+  const { socket } = await vm(true, (connection) => {
+    const server = socketOf(connection);
+    if (server === null) throw new Error("no socket");
+    const leg = attachLeg(connection, server, () => undefined);
+    connection.on("ready", () => {
+      for (let times = 0; times < 100; times += 1) leg.send(Buffer.of(52));
+      leg.send(Buffer.of(94));
+      said.resolve();
+    });
+  });
+  let entered = 0;
+  const heard = Promise.withResolvers<void>();
+  await loginToVm({
+    tunnel: { socket, hostKey: HOST_KEY.publicKey },
+    key: generateSshKeyPair(platformRandomBytes),
+    linuxUser: "alice",
+    loginTimeoutMs: 5_000,
+    onReady: () => {
+      entered += 1;
+    },
+    onPacket: () => heard.resolve(),
+    onClose: () => undefined,
+  });
+  await said.promise;
+  await heard.promise;
+  expect(entered).toBe(1);
 });

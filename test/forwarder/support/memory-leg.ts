@@ -38,6 +38,10 @@ export class MemoryLeg implements PacketLeg {
     this.#waiting.push(callback);
   }
 
+  onceRead(callback: () => void): void {
+    callback();
+  }
+
   close(): void {
     this.paused = false;
   }
