@@ -243,6 +243,7 @@ export class Region extends StoredObject implements RegionApi {
       floors,
       number,
       voidedKeys,
+      now,
       ...(draining ? { draining } : {}),
     });
   }

@@ -102,6 +102,8 @@ export const feedDownstream = z.discriminatedUnion("type", [
     /** Number of the last floor that was sent to anybody; absent from a region that does not count. */
     number: z.int().nonnegative().optional(),
     voidedKeys: keyIds.default([]),
+    /** The region's time, in milliseconds since 1970 UTC; absent from a region of an older build. */
+    now: z.number().optional(),
     /** To a host: it takes no new VMs and wakes none. */
     draining: z.boolean().optional(),
   }),

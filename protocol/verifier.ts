@@ -64,8 +64,10 @@ export class TicketVerifier {
    * that is when it was sent: its answer may have been long on its way.
    */
   feedHeard(upTo = this.#clock()): void {
-    this.#feedHeardAt = Math.max(this.#feedHeardAt, upTo);
-    this.floors.prune(this.#clock());
+    const now = this.#clock();
+    // What was heard in the future was heard before the clock was set back.
+    this.#feedHeardAt = this.#feedHeardAt > now ? upTo : Math.max(this.#feedHeardAt, upTo);
+    this.floors.prune(now);
   }
 
   /** Refuses tickets of these keys from now on. True if one of them was not refused before. */

@@ -3,10 +3,12 @@ import type { Clock } from "../protocol/bytes.ts";
 import { FEED_PING, type FeedDownstream, type FeedUpstream, feedDownstream, readPong } from "../protocol/feed.ts";
 import { FeedNumbers } from "../protocol/feed-numbers.ts";
 import type { Floor } from "../protocol/floors.ts";
+import { CLOCK_TOLERANCE_S } from "../protocol/ticket.ts";
 import { TicketVerifier, type VerifierLimits } from "../protocol/verifier.ts";
 import type { ServiceCredential } from "./credential.ts";
 import { KeySet, type KeySetTimes } from "./key-set.ts";
 import type { Log } from "./log.ts";
+import { RegionClock } from "./region-clock.ts";
 
 /** Times of a membership, in milliseconds; settings of hosts and forwarders. */
 export interface MembershipTimes extends KeySetTimes {
@@ -45,6 +47,8 @@ export interface MembershipOptions {
   /** The verifier's own audience, from the region that welcomed it. */
   readonly audience: (region: string) => string;
   readonly clock: Clock;
+  /** Milliseconds since any moment, by a clock that nobody sets; absent: the process's own. */
+  readonly monotonic?: Clock;
   readonly log: Log;
   readonly times?: MembershipTimes;
   readonly limits?: VerifierLimits;
@@ -98,6 +102,7 @@ class FeedSocket {
   readonly #options: MembershipOptions;
   readonly #times: MembershipTimes;
   readonly #keys: KeySet;
+  readonly #clock: RegionClock;
   readonly #joined: (membership: Membership) => void;
   readonly #refused: (error: JoinRefused) => void;
   #socket: WebSocket | null = null;
@@ -118,6 +123,7 @@ class FeedSocket {
   constructor(options: MembershipOptions, joined: (membership: Membership) => void, refused: (error: JoinRefused) => void) {
     this.#options = options;
     this.#times = options.times ?? DEFAULT_MEMBERSHIP_TIMES;
+    this.#clock = new RegionClock(options.clock, options.monotonic ?? (() => performance.now()));
     this.#keys = new KeySet(options.edgeUrl, this.#times, options.clock);
     this.#redialMs = this.#times.redialMinMs;
     this.#joined = joined;
@@ -146,7 +152,7 @@ class FeedSocket {
     this.#socket = socket;
     socket.on("open", () => {
       socket.send(JSON.stringify(this.#options.hello));
-      this.#helloAt = this.#options.clock();
+      this.#helloAt = this.#clock.now();
       this.#unanswered = [];
       this.#behind = 0;
       this.#welcomed = false;
@@ -176,12 +182,12 @@ class FeedSocket {
   }
 
   #beat(socket: WebSocket): void {
-    // Two heartbeats without an answer: the connection is dead even if TCP has not noticed.
-    if (this.#unanswered.length >= 2) {
+    // Two heartbeats without an answer: the connection is dead even if TCP has not noticed. And only a welcome says the region's time.
+    if (this.#unanswered.length >= 2 || this.#clock.takeSetAhead()) {
       socket.terminate();
       return;
     }
-    this.#unanswered.push(this.#options.clock());
+    this.#unanswered.push(this.#clock.now());
     socket.send(FEED_PING);
   }
 
@@ -246,7 +252,7 @@ class FeedSocket {
 
   #welcome(message: Extract<FeedDownstream, { type: "welcome" }>): void {
     this.#redialMs = this.#times.redialMinMs;
-    const { clock, limits, audience, onWelcome, log } = this.#options;
+    const { limits, audience, onWelcome, log } = this.#options;
     const first = this.#verifier === null;
     const verifier =
       this.#verifier ??
@@ -254,16 +260,17 @@ class FeedSocket {
         getKey: this.#keys.getKey,
         issuer: message.issuer,
         audience: audience(message.region),
-        clock,
+        clock: this.#clock.now,
         ...(limits === undefined ? {} : { limits }),
       });
     this.#verifier = verifier;
     const mayLackFloors = !first && verifier.mayLackFloors();
+    const heardUpTo = this.#setClock(message.now);
     this.#voidKeys(message.voidedKeys);
     // Floors first: a late joiner must know what it missed before it accepts a ticket.
     for (const floor of message.floors) this.#raise(floor);
     this.#numbers.begin(message.number ?? 0);
-    verifier.feedHeard(this.#helloAt);
+    verifier.feedHeard(heardUpTo);
     this.#welcomed = true;
     if (this.#awaitWelcome !== null) clearTimeout(this.#awaitWelcome);
     log.info("joined region", { region: message.region, floors: message.floors.length });
@@ -278,6 +285,15 @@ class FeedSocket {
         close: () => this.#close(),
       });
     }
+  }
+
+  /** Goes by the region's time from now on. Answers when the hello was sent, by that. */
+  #setClock(regionNow: number | undefined): number {
+    if (regionNow === undefined) return this.#helloAt;
+    const offMs = this.#clock.heard(regionNow, this.#helloAt);
+    if (Math.abs(offMs) > CLOCK_TOLERANCE_S * 1000)
+      this.#options.log.warn("this machine's clock was off", { ms: Math.round(offMs) });
+    return regionNow;
   }
 
   #voidKeys(kids: readonly string[]): void {

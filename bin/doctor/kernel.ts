@@ -74,9 +74,10 @@ export function judgeDisk(folder: string, { freeBytes, freeFiles, files }: DiskR
   return freeBytes < 5 * leastBytes ? warning(free, advice) : good(free);
 }
 
-/** Whether the clocks of host and edge agree: tickets live for a minute, and one from the future is refused. */
+/** Whether the clocks of host and edge agree: the edge refuses assertions of one that is a minute off. */
 export function judgeClock(skewMs: number, mostMs: number): Finding {
   const off = `${(Math.abs(skewMs) / 1_000).toFixed(1)} s ${skewMs < 0 ? "behind" : "ahead of"} the edge`;
-  const advice = "let a time service set it (apt-get install systemd-timesyncd; timedatectl set-ntp true): tickets are refused";
+  const advice =
+    "let a time service set it (apt-get install systemd-timesyncd; timedatectl set-ntp true): a minute off, it cannot sign on";
   return Math.abs(skewMs) > mostMs ? problem(off, advice) : good(off);
 }

@@ -9,7 +9,7 @@ const GIB = 1024 ** 3;
 export const doctorSettings = z.object({
   /** Least room for guests' disks that is no problem, bytes; under five times that it is a warning. */
   POSTERN_DOCTOR_DISK_BYTES: wholeNumber(2 * GIB, 1),
-  /** How far the host's clock may be from the edge's: what a ticket's times are forgiven. */
+  /** How far the host's clock may be from the edge's. A minute off, the host cannot sign on. */
   POSTERN_DOCTOR_CLOCK_MS: wholeNumber(CLOCK_TOLERANCE_S * 1_000, 1),
   /** Longest wait for the edge. */
   POSTERN_DOCTOR_EDGE_MS: wholeNumber(5_000, 1),

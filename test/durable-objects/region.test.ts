@@ -68,7 +68,15 @@ describe("the first frame", () => {
     const kept = floor();
     await (await localRegion()).deliverFloors([kept]);
     const { welcome } = await joinHost();
-    expect(welcome).toEqual({ type: "welcome", region: "local", issuer: "postern", floors: [kept], number: 1, voidedKeys: [] });
+    expect(welcome).toEqual({
+      type: "welcome",
+      region: "local",
+      issuer: "postern",
+      floors: [kept],
+      number: 1,
+      voidedKeys: [],
+      now: expect.closeTo(Date.now(), -4),
+    });
   });
 
   it("may come once only", async () => {

@@ -14,6 +14,7 @@ type Step =
   | { readonly do: "narrow" | "moveAndReturn" | "deploy" }
   | { readonly do: "widen" | "loseIsolate" | "loseLocation"; readonly isolate: number }
   | { readonly do: "stall" | "lose" | "repeat" | "cut" | "restart" | "reach"; readonly verifier: number }
+  | { readonly do: "set"; readonly verifier: number; readonly skewMs: number }
   | { readonly do: "arrive"; readonly verifier: number; readonly isOutOfOrder: boolean }
   | { readonly do: "request"; readonly isolate: number; readonly verifier: number };
 
@@ -35,12 +36,14 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 2, arbitrary: fc.record({ do: fc.constantFrom("lose" as const, "repeat" as const), verifier }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constantFrom("cut" as const, "restart" as const), verifier }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant("reach" as const), verifier }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant("set" as const), verifier, skewMs: fc.constantFrom(-30_000, 0, 30_000) }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constantFrom("loseIsolate" as const, "loseLocation" as const), isolate }) },
   { weight: 1, arbitrary: fc.constant({ do: "deploy" as const }) },
 );
 
-/** Verifiers' clocks, within what is forgiven. */
-const skews = fc.tuple(fc.integer({ min: -5_000, max: 4_000 }), fc.integer({ min: -5_000, max: 4_000 }));
+/** By how much the clocks of the verifiers' machines are ahead at first. */
+const skew = fc.integer({ min: -30_000, max: 30_000 });
+const skews = fc.tuple(skew, skew);
 
 async function take(world: World, step: Step): Promise<void> {
   switch (step.do) {
@@ -58,6 +61,8 @@ async function take(world: World, step: Step): Promise<void> {
       return world.loseIsolate(step.isolate);
     case "loseLocation":
       return world.loseLocation(step.isolate);
+    case "set":
+      return world.set(step.verifier, step.skewMs);
     case "arrive":
       return world.arrive(step.verifier, step.isOutOfOrder);
     case "request":
@@ -95,6 +100,7 @@ test.each<[keyof Switches, string]>([
   ["readAt", "a silent feed changes nothing"],
   ["numbers", "nobody notices that a floor was lost"],
   ["grantEpochs", "a grant outlives its account's hold on the VM"],
+  ["regionTime", "tickets look younger to a machine whose clock is behind"],
 ] as const)(
   "without %s the model finds a stale yes: %s",
   async (part) => {

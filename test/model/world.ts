@@ -5,6 +5,7 @@ import { type Floor, FloorTable } from "../../protocol/floors.ts";
 import { identitySubject, type Subject, vmSubject } from "../../protocol/subjects.ts";
 import { CLOCK_TOLERANCE_S, type TicketClaims } from "../../protocol/ticket.ts";
 import { DEFAULT_VERIFIER_LIMITS, staleness } from "../../protocol/verifier.ts";
+import { RegionClock } from "../../service/region-clock.ts";
 import { ModelEdge, must, REFUSAL_MAX_AGE_MS } from "./edge.ts";
 
 /**
@@ -22,9 +23,11 @@ export interface Switches {
   readonly numbers: boolean;
   /** Whether a grant says at which epoch of the VM it holds. */
   readonly grantEpochs: boolean;
+  /** Whether verifiers go by their region's time, not by their machines'. */
+  readonly regionTime: boolean;
 }
 
-export const ALL_ON: Switches = { floors: true, readAt: true, numbers: true, grantEpochs: true };
+export const ALL_ON: Switches = { floors: true, readAt: true, numbers: true, grantEpochs: true, regionTime: true };
 
 const HEARTBEAT_MS = 1_500;
 const FLOOR_KEEP_MS = 300_000;
@@ -54,17 +57,18 @@ interface Region {
 interface Verifier {
   floors: FloorTable;
   numbers: FeedNumbers;
-  /** By its own clock; null: it has not joined since it started, and admits nobody. */
+  /** By its own time; null: it has not joined since it started, and admits nobody. */
   heardAt: number | null;
   isConnected: boolean;
   /** On their way, oldest first. */
   channel: Message[];
   isStalled: boolean;
   isCut: boolean;
-  /** When the heartbeats were sent that are not answered yet. */
+  /** When the heartbeats were sent that are not answered yet, by its own time. */
   unanswered: number[];
-  /** How far its clock is ahead, in milliseconds. */
+  /** How far its machine's clock is ahead, in milliseconds. */
   skewMs: number;
+  clock: RegionClock;
 }
 
 /** What came of a request. `busy`: 503. */
@@ -88,7 +92,7 @@ export class World {
     untold: new Map(),
     toldAt: Number.NEGATIVE_INFINITY,
   }));
-  #verifiers: Verifier[];
+  #verifiers: Verifier[] = [];
   readonly #edge = new ModelEdge({
     identity: SUBJECT,
     now: () => this.now,
@@ -98,7 +102,7 @@ export class World {
 
   constructor(switches: Switches, skewsMs: readonly number[]) {
     this.#switches = switches;
-    this.#verifiers = skewsMs.map((skewMs) => ({ ...newVerifier(), skewMs }));
+    this.#verifiers = skewsMs.map((skewMs, index) => ({ ...newVerifier(), skewMs, clock: this.#newClock(index, skewMs) }));
     for (let index = 0; index < VERIFIERS; index += 1) this.#join(index);
   }
 
@@ -185,11 +189,11 @@ export class World {
       if (!verifier.isCut) this.#join(index);
       return;
     }
-    if (verifier.unanswered.length >= 2) {
+    if (verifier.unanswered.length >= 2 || (this.#switches.regionTime && verifier.clock.takeSetAhead())) {
       this.#drop(index);
       return;
     }
-    verifier.unanswered.push(this.now);
+    verifier.unanswered.push(this.#timeOf(verifier));
     verifier.channel.push({ kind: "pong", sent: this.#region(index).sent });
     if (!verifier.isStalled) this.#flow(index);
   }
@@ -257,13 +261,19 @@ export class World {
     Object.assign(verifier, { isConnected: true, channel: [], unanswered: [] });
     for (const floor of floors) if (floor.at + FLOOR_KEEP_MS >= this.now) verifier.floors.raise(floor);
     verifier.numbers.begin(sent);
-    this.#hear(verifier, this.now);
+    verifier.clock.heard(this.now, verifier.clock.now());
+    this.#hear(verifier, this.#timeOf(verifier));
+  }
+
+  /** A machine's clock is set to be so much ahead of the true time, or behind it. */
+  set(index: number, skewMs: number): void {
+    this.#verifier(index).skewMs = skewMs;
   }
 
   /** A host or forwarder starts afresh, with nothing in its memory. */
   restart(index: number): void {
     const { skewMs, isCut } = this.#verifier(index);
-    this.#verifiers[index] = { ...newVerifier(), skewMs, isCut };
+    this.#verifiers[index] = { ...newVerifier(), clock: this.#newClock(index, skewMs), skewMs, isCut };
   }
 
   loseIsolate(isolate: number): void {
@@ -308,8 +318,9 @@ export class World {
 
   /** Null: it admits. Else why not. */
   #verify(index: number, claims: TicketClaims): string | null {
-    const { heardAt, floors, skewMs } = this.#verifier(index);
-    const now = this.now + skewMs;
+    const verifier = this.#verifier(index);
+    const { heardAt, floors } = verifier;
+    const now = this.#timeOf(verifier);
     if (heardAt === null) return "not joined";
     if (now / 1000 > claims.exp + CLOCK_TOLERANCE_S || now / 1000 < claims.iat - CLOCK_TOLERANCE_S) return "time";
     floors.prune(now);
@@ -321,8 +332,22 @@ export class World {
     });
   }
 
+  /** As `TicketVerifier.feedHeard` takes it. */
   #hear(verifier: Verifier, at: number): void {
-    verifier.heardAt = Math.max(verifier.heardAt ?? 0, at + verifier.skewMs);
+    const heardAt = verifier.heardAt ?? 0;
+    verifier.heardAt = heardAt > this.#timeOf(verifier) ? at : Math.max(heardAt, at);
+  }
+
+  #timeOf({ clock, skewMs }: Verifier): number {
+    return this.#switches.regionTime ? clock.now() : this.now + skewMs;
+  }
+
+  /** `skewMs`: of the machine as the verifier starts. */
+  #newClock(index: number, skewMs: number): RegionClock {
+    return new RegionClock(
+      () => this.now + (this.#verifiers[index]?.skewMs ?? skewMs),
+      () => this.now,
+    );
   }
 
   #region(index: number): Region {
@@ -334,7 +359,7 @@ export class World {
   }
 }
 
-function newVerifier(): Omit<Verifier, "skewMs"> {
+function newVerifier(): Omit<Verifier, "skewMs" | "clock"> {
   const floors = new FloorTable(DEFAULT_VERIFIER_LIMITS.floorKeepMs);
   return {
     floors,

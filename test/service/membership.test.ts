@@ -1,5 +1,6 @@
-import { afterEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { hostAudience } from "../../protocol/ticket.ts";
+import { DEFAULT_VERIFIER_LIMITS } from "../../protocol/verifier.ts";
 import { createLog } from "../../service/log.ts";
 import {
   DEFAULT_MEMBERSHIP_TIMES,
@@ -36,6 +37,8 @@ describe("membership", () => {
       hello: { type: "hello", role: "host", id: HOST, url: "http://127.0.0.1:1", driver: "test", version: "1", capacity: 1 },
       audience: () => hostAudience(HOST),
       clock: Date.now,
+      // A clock that a test puts forward lets time pass; setting one is `region-clock.test.ts`'s part.
+      monotonic: more.clock ?? Date.now,
       log: createLog(() => undefined),
       times: FAST,
       ...more,
@@ -133,6 +136,38 @@ describe("membership", () => {
     edge.welcome();
     await until(() => welcomes === 2, "it was welcomed again");
     expect(doubted).toBe(doubts);
+  });
+
+  describe("whose clock is set", () => {
+    const START = 1_000_000;
+    let set: number;
+    let passed: number;
+    const settable = { clock: () => START + set + passed, monotonic: () => passed };
+    beforeEach(() => {
+      [set, passed] = [0, 0];
+    });
+
+    test("back while its feed is dead knows all the same that it is", async () => {
+      const edge = await region();
+      const member = await join(edge, settable);
+      edge.mute(true);
+      edge.holdWelcome(true);
+      set = -30_000;
+      expect(member.verifier.isFeedFresh()).toBe(true);
+      passed += DEFAULT_VERIFIER_LIMITS.feedSilenceMs + 1;
+      expect(member.verifier.isFeedFresh()).toBe(false);
+    });
+
+    test("ahead asks the region for its time, and says by how much it is off", async () => {
+      const edge = await region();
+      edge.setTime(START);
+      const lines: string[] = [];
+      const member = await join(edge, { ...settable, log: createLog((line) => lines.push(line)) });
+      set = 30_000;
+      await until(() => lines.some((line) => line.includes("clock was off") && line.includes("-30000")), "it heard the time");
+      expect(edge.connections()).toBe(2);
+      expect(member.verifier.isFeedFresh()).toBe(true);
+    });
   });
 
   test("shows an assertion that was never shown before with every dial", async () => {

@@ -16,6 +16,8 @@ export interface TestRegion {
   /** Floors and withdrawn keys of the next welcome. */
   readonly floors: Floor[];
   readonly voidedKeys: string[];
+  /** Says this time with every welcome from now on. */
+  setTime(now: number): void;
   send(message: FeedDownstream): void;
   sendText(text: string): void;
   /** Says from now on that so many floors were sent. */
@@ -57,12 +59,13 @@ export async function startTestRegion(options: {
   let status: number | null = options.failWith ?? null;
   let muted = false;
   let sent = 0;
+  let now: number | undefined;
 
   const sendText = (text: string) => {
     for (const socket of sockets) socket.send(text);
   };
   const send = (message: FeedDownstream) => sendText(JSON.stringify(message));
-  const welcome = () => send({ type: "welcome", region: "test", issuer: ISSUER, floors, number: sent, voidedKeys });
+  const welcome = () => send({ type: "welcome", region: "test", issuer: ISSUER, floors, number: sent, voidedKeys, now });
 
   const server = createServer((_request, response) => response.writeHead(404).end());
   const feed = new WebSocketServer({ noServer: true });
@@ -103,6 +106,9 @@ export async function startTestRegion(options: {
     received,
     floors,
     voidedKeys,
+    setTime: (time) => {
+      now = time;
+    },
     send,
     sendText,
     count: (number) => {
