@@ -59,6 +59,8 @@ const claims = z.object({
   host_url: z.url(),
   /** Id of the access token or API key behind the verdict, for audit and for listing sessions. Not a secret. */
   cred: z.string().max(64),
+  /** When that ends by itself, and sessions that the ticket began with it, seconds since 1970 UTC; absent: never. */
+  cred_exp: z.int().optional(),
   /** Id of the account that owns the VM, for listing sessions. */
   acct: z.string().max(32).optional(),
   /** RFC 7800: the only SSH key that may use the ticket, as an OpenSSH `SHA256:` fingerprint. */

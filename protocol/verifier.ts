@@ -77,6 +77,11 @@ export class TicketVerifier {
     return this.#voidedKeys.size > before;
   }
 
+  /** The time by which tickets are judged here, in milliseconds since 1970 UTC. */
+  now(): number {
+    return this.#clock();
+  }
+
   /** Whether the feed has spoken recently enough to trust that no floor was missed. */
   isFeedFresh(): boolean {
     return this.#clock() - this.#feedHeardAt <= this.#limits.feedSilenceMs;

@@ -15,7 +15,7 @@ export interface SessionChecker {
 }
 
 /** What a session keeps of its ticket. */
-export type LiveClaims = Pick<TicketClaims, "sub" | "epoch" | "vm" | "vm_epoch" | "acct" | "acct_epoch" | "cred"> & {
+export type LiveClaims = Pick<TicketClaims, "sub" | "epoch" | "vm" | "vm_epoch" | "acct" | "acct_epoch" | "cred" | "cred_exp"> & {
   readonly user: string;
   readonly op: SessionCheckRequest["operation"];
 };
@@ -58,18 +58,22 @@ interface Entry {
 /**
  * Live sessions by what they hang on. A floor above a session's epoch has it checked at once at the edge, and so does every
  * `silentRecheckMs` of a silent feed, since a floor may then have been missed. A refused session ends; one under a floor
- * that cannot be checked by the deadline ends too. Only the ticket's claims are kept, no token.
+ * that cannot be checked by the deadline ends too, and one whose credential has ended by itself needs no answer. Only the ticket's
+ * claims are kept, no token.
  */
 export class LiveSessions {
   readonly #options: LiveSessionsOptions;
   readonly #live = new Set<Entry>();
   readonly #bySubject = new Map<Subject, Set<Entry>>();
   readonly #closing = new AbortController();
-  readonly #silence: NodeJS.Timeout;
+  readonly #sweep: NodeJS.Timeout;
 
   constructor(options: LiveSessionsOptions) {
     this.#options = options;
-    this.#silence = setInterval(() => this.#checkWhenSilent(), options.times.silentRecheckMs);
+    this.#sweep = setInterval(() => {
+      this.#endExpired();
+      this.#checkWhenSilent();
+    }, options.times.silentRecheckMs);
   }
 
   /** Registers a session; call the answer when it is gone. A floor that came in the meantime is caught here. */
@@ -105,7 +109,7 @@ export class LiveSessions {
   }
 
   close(): void {
-    clearInterval(this.#silence);
+    clearInterval(this.#sweep);
     this.#closing.abort();
   }
 
@@ -154,10 +158,23 @@ export class LiveSessions {
       return !isBehind(entry);
     }
     if (isTransient(answer.failure)) return false;
-    this.#options.log.info("session cut: access was revoked", { vm, reason: answer.failure.kind });
+    this.#end(entry, answer.failure.kind);
+    return true;
+  }
+
+  #end(entry: Entry, reason: string): void {
+    this.#options.log.info("session cut: access was revoked", { vm: entry.session.claims.vm, reason });
     entry.ended = true;
     entry.session.end("Your access to this VM was revoked.");
-    return true;
+  }
+
+  /** An end that the ticket told of: nobody has to be asked, who may be out of reach. */
+  #endExpired(): void {
+    const now = this.#options.verifier.now() / 1000;
+    for (const entry of this.#live) {
+      const { cred_exp: end } = entry.session.claims;
+      if (end !== undefined && end <= now && this.#isLive(entry)) this.#end(entry, "expired");
+    }
   }
 
   #checkWhenSilent(): void {

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import type { BackgroundCommand } from "../system/command.ts";
 import { FAITHFUL } from "../system/edge-proxy.ts";
 import { until } from "../system/poll.ts";
@@ -8,6 +8,8 @@ import { type Holder, SshWorld } from "./ssh-world.ts";
 const FEED_UP_MS = 2_000;
 const FEED_DOWN_MS = 20_000;
 const EXIT_MS = 1_000;
+/** Less than by default, so that the test need not wait for that. */
+const SILENT_RECHECK_MS = 3_000;
 const SLOW_MACHINE_MS = 30_000;
 
 const UNAVAILABLE = "Nothing is wrong with your token: try again in a moment.";
@@ -15,7 +17,7 @@ const REVOKED = "Your access to this VM was revoked.";
 
 let world: SshWorld;
 beforeAll(async () => {
-  world = await SshWorld.open();
+  world = await SshWorld.open({ POSTERN_SILENT_RECHECK_MS: String(SILENT_RECHECK_MS) });
 });
 afterAll(() => world.close());
 beforeEach(async () => {
@@ -43,16 +45,21 @@ async function isServed(holder: Holder): Promise<boolean> {
 }
 
 describe("a live SSH session at its token's own end", () => {
+  const DEAF = () => [];
   test.each([
-    ["while the feed is up", FEED_UP_MS, FAITHFUL],
-    ["while the feed is dead", FEED_DOWN_MS, () => []],
-  ] as const)("%s is cut, not before, and in time; another goes on", async (_when, boundMs, fault) => {
+    ["while the feed is up", FEED_UP_MS, FAITHFUL, false],
+    ["while the feed is dead", FEED_DOWN_MS, DEAF, false],
+    ["while its forwarder can reach nothing of the edge", FEED_DOWN_MS, DEAF, true],
+  ] as const)("%s is cut, not before, and in time; another goes on", async (_when, boundMs, fault, isCutOff) => {
     const lifeMs = 6_000;
     const other = await liveSession(await world.newHolder());
     const madeAt = performance.now();
     const brief = await world.newHolder(lifeMs / 1_000);
     const session = await liveSession(brief);
     world.proxy.fault = fault;
+    const whole = Promise.withResolvers<void>();
+    if (isCutOff) world.proxy.held = whole.promise;
+    onTestFinished(() => whole.resolve());
     const { code, stderr } = await session.finished;
     const age = performance.now() - madeAt;
     expect(code).toBe(255);

@@ -39,9 +39,11 @@ function answerOf(answer: Result<number>) {
   return answer.ok ? success({ epoch: answer.value, accountEpoch: 3, vmEpoch: 4 }) : answer;
 }
 
-function session(epoch: number): LiveSession & { readonly ended: string[] } {
+/** `endsInS`: when its token ends by itself; absent: never. */
+function session(epoch: number, endsInS?: number): LiveSession & { readonly ended: string[] } {
   const ended: string[] = [];
-  const claims = { sub: SUBJECT, epoch, vm: VM, acct: ACCOUNT, cred: "c", user: "root", op: "ssh" } as const;
+  const end = endsInS === undefined ? {} : { cred_exp: Math.floor(Date.now() / 1000) + endsInS };
+  const claims = { sub: SUBJECT, epoch, vm: VM, acct: ACCOUNT, cred: "c", user: "root", op: "ssh", ...end } as const;
   return { claims, end: (text) => ended.push(text), ended };
 }
 
@@ -135,6 +137,17 @@ test("while the feed is fresh no session is asked about for nothing; while it is
   expect(asked()).toBe(0);
   await vi.advanceTimersByTimeAsync(5_000);
   expect(asked()).toBe(2);
+  sessions.close();
+});
+
+test("a session ends with its token, once, though neither the feed nor the edge is there; one whose token goes on does not", async () => {
+  const { sessions } = open([]);
+  const [brief, longer, endless] = [session(1, 60), session(1, 600), session(1)];
+  for (const one of [brief, longer, endless]) sessions.add(one);
+  await vi.advanceTimersByTimeAsync(55_000);
+  expect(brief.ended).toEqual([]);
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect([brief.ended, longer.ended, endless.ended]).toEqual([["Your access to this VM was revoked."], [], []]);
   sessions.close();
 });
 

@@ -94,6 +94,9 @@ describe("a minted ticket", () => {
     expect(short.claims.exp - short.claims.iat).toBe(10);
     const ending = await mintTicket(bindings, { ...verdict, expiresAt: NOW + 5_000 }, options);
     expect(ending.claims.exp).toBe(1_900_000_005);
+    // Sessions go by it, and none may end before its time: the next whole second.
+    expect(ending.claims.cred_exp).toBe(1_900_000_006);
+    expect(long.claims).not.toHaveProperty("cred_exp");
   });
 
   it("has an id of its own", async () => {

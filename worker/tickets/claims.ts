@@ -48,6 +48,7 @@ export function ticketClaimsOf(issuer: string, verdict: Verdict, options: Ticket
     azp: options.azp,
     host_url: options.hostUrl,
     cred: verdict.credentialId,
+    ...(verdict.expiresAt === null ? {} : { cred_exp: Math.ceil(verdict.expiresAt / 1000) }),
     acct: verdict.accountId,
     ...(options.cnf === undefined ? {} : { cnf: { ssh: options.cnf.ssh } }),
   };
