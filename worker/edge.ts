@@ -3,6 +3,7 @@ import type { Env } from "../durable-objects/env.ts";
 import type { Clock, RandomBytes } from "../protocol/bytes.ts";
 import type { ServerTiming } from "./http/server-timing.ts";
 import type { TimeLimits } from "./http/time-limits.ts";
+import type { UrlParts } from "./http/url-parts.ts";
 import type { RateLimiters } from "./limits/rate-limits.ts";
 import type { Settings, SettingVars } from "./settings.ts";
 
@@ -13,6 +14,8 @@ export type EdgeEnv = Env & SettingVars & RateLimiters & { readonly CLIENT_ADDRE
 export interface Edge {
   readonly env: EdgeEnv;
   readonly settings: Settings;
+  /** The request's URL, taken apart. */
+  readonly url: UrlParts;
   readonly clock: Clock;
   readonly randomBytes: RandomBytes;
   /** Names this request in every log from here to the guest. */
@@ -35,14 +38,9 @@ export interface Edge {
   readonly waitUntil: (work: Promise<unknown>) => void;
 }
 
-/** What Hono carries through a request. */
+/** Hono's bindings are what a request depends on: putting it into each context by a middleware would cost more than routing. */
 export interface EdgeHono {
-  Bindings: EdgeEnv;
-  Variables: {
-    edge: Edge;
-    /** The answer is a guest's: nothing of ours is added to it but the trace id. */
-    isGuestAnswer?: boolean;
-  };
+  Bindings: Edge;
 }
 
 export type EdgeContext = Context<EdgeHono>;

@@ -2,8 +2,8 @@ import { runInDurableObject } from "cloudflare:test";
 import { beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
 import { platformRandomBytes } from "../../protocol/bytes.ts";
 import { newObjectName } from "../../protocol/ids.ts";
-import { createApp } from "../../worker/app.ts";
 import { bindings, dumpStorage, setClock, setSettings } from "../durable-objects/objects.ts";
+import { served } from "./support/served.ts";
 import {
   type Account,
   call,
@@ -113,7 +113,7 @@ it("a change that cannot be entered is not acknowledged", async () => {
   };
   const env = { ...bindings, AUDIT: { getByName: () => ({ append }) } };
   const init = { method: "POST", headers: { authorization: `Bearer ${account.key}` } };
-  const response = await createApp().request(`${ORIGIN}/identity/v1/identities`, init, env);
+  const response = await served(`${ORIGIN}/identity/v1/identities`, init, env);
   expect(response.status).toBe(503);
   expect(await response.json()).toMatchObject({ code: "SERVICE_UNAVAILABLE" });
 });

@@ -2,8 +2,8 @@ import { createExecutionContext, runInDurableObject, waitOnExecutionContext } fr
 import { beforeAll, describe, expect, it, vi } from "vitest";
 import { platformRandomBytes } from "../../protocol/bytes.ts";
 import { newBackgroundId } from "../../protocol/ids.ts";
-import { createApp } from "../../worker/app.ts";
 import { bindings } from "../durable-objects/objects.ts";
+import { served } from "./support/served.ts";
 import { failed, jobDone, jobFailed, jobRuns } from "./support/stub-host.ts";
 import {
   type Account,
@@ -89,7 +89,7 @@ describe("a command", () => {
       headers: { ...headers, authorization: `Bearer ${world.account.key}` },
       body: JSON.stringify({ command: "true" }),
     };
-    await createApp().request(`${ORIGIN}${execPath()}`, init, { ...bindings, BACKGROUND_MAX_WAIT_S: "0" }, context);
+    await served(`${ORIGIN}${execPath()}`, init, { ...bindings, BACKGROUND_MAX_WAIT_S: "0" }, context);
     await waitOnExecutionContext(context);
     expect(world.host.calls.at(-1)?.path).toBe(`/vms/${vmId}/exec`);
   });

@@ -1,17 +1,16 @@
 import { createExecutionContext, waitOnExecutionContext } from "cloudflare:test";
 import { beforeAll, describe, expect, it } from "vitest";
-import { createApp } from "../../worker/app.ts";
 import { bindings } from "../durable-objects/objects.ts";
+import { served } from "./support/served.ts";
 import { newAccount, ORIGIN, openWorld } from "./support/world.ts";
 
-const app = createApp();
 beforeAll(() => openWorld());
 
 /** Sends what a page would, to an edge with settings or bindings of its own. */
 async function fromPage(path: string, headers: Record<string, string>, changed: object, init: RequestInit = {}): Promise<Response> {
   const context = createExecutionContext();
   const request = { ...init, headers: { origin: "https://app.example", ...headers } };
-  const response = await app.request(`${ORIGIN}${path}`, request, { ...bindings, ...changed }, context);
+  const response = await served(`${ORIGIN}${path}`, request, { ...bindings, ...changed }, context);
   await waitOnExecutionContext(context);
   return response;
 }

@@ -1,7 +1,9 @@
 import { beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { FILE_KIND_HEADER } from "../../protocol/headers.ts";
+import { bindings } from "../durable-objects/objects.ts";
+import { served } from "./support/served.ts";
 import { failed } from "./support/stub-host.ts";
-import { call, type Identity, must, newIdentity, newVm, openWorld, type World } from "./support/world.ts";
+import { call, type Identity, must, newIdentity, newVm, ORIGIN, openWorld, type World } from "./support/world.ts";
 
 let world: World;
 let vmId: string;
@@ -67,6 +69,19 @@ describe("trouble with a host is 503 with a known code, never 401", () => {
   ])("when it answers %s", async (_what, answer) => {
     world.host.answerNext(answer);
     await unavailable(await exec());
+  });
+
+  it("when it does not begin its answer in time, and the command is not sent again", async () => {
+    const before = world.host.calls.length;
+    world.host.answerNext(() => new Promise(() => undefined));
+    const init = {
+      method: "POST",
+      headers: { "x-freestyle-identity-access-token": identity.token },
+      body: JSON.stringify({ command: "id" }),
+    };
+    const hasty = { ...bindings, EXEC_MAX_TIMEOUT_MS: "50", HOST_TIMEOUT_MS: "100" };
+    await unavailable(await served(`${ORIGIN}/v1/vms/${vmId}/exec-await`, init, hasty));
+    expect(world.host.calls.length).toBe(before + 1);
   });
 
   it("when a directory listing cannot be read", async () => {

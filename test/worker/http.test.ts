@@ -1,10 +1,10 @@
 import { beforeAll, describe, expect, it, vi } from "vitest";
 import settingsDocument from "../../docs/edge-settings.md?raw";
-import { createApp } from "../../worker/app.ts";
 import { readSettings } from "../../worker/settings.ts";
 import { bindings } from "../durable-objects/objects.ts";
 import { everyEndpoint } from "./support/endpoints.ts";
 import { tableRows } from "./support/markdown.ts";
+import { served } from "./support/served.ts";
 import { call, must, newIdentity, ORIGIN, openWorld, type World } from "./support/world.ts";
 
 let world: World;
@@ -68,7 +68,7 @@ describe("an answer is JSON with a known code and a trace id", () => {
   it("for a bug or a broken deployment, without its words", async () => {
     const log = vi.spyOn(console, "log").mockImplementation(() => undefined);
     const broken = { ...bindings, TOKEN_MAC_KEYS: "secret-words-that-are-no-key!" };
-    const response = await createApp().request(`${ORIGIN}/v1/vms`, { headers: { authorization: "Bearer x" } }, broken);
+    const response = await served(`${ORIGIN}/v1/vms`, { headers: { authorization: "Bearer x" } }, broken);
     const text = await response.clone().text();
     await expectBody(response, 500, "INTERNAL_ERROR");
     expect(text).not.toContain("secret-words");
@@ -80,7 +80,7 @@ describe("an answer is JSON with a known code and a trace id", () => {
 
 it("a request is logged where that is wanted, with its trace id and without its query", async () => {
   const log = vi.spyOn(console, "log").mockImplementation(() => undefined);
-  const response = await createApp().request(`${ORIGIN}/healthz?ticket=secret`, {}, { ...bindings, LOG_REQUESTS: "1" });
+  const response = await served(`${ORIGIN}/healthz?ticket=secret`, {}, { ...bindings, LOG_REQUESTS: "1" });
   const lines = log.mock.calls.map(([line]) => JSON.parse(String(line)) as object);
   log.mockRestore();
   const traceId = response.headers.get("x-freestyle-trace-id");
@@ -100,7 +100,7 @@ describe("an object that cannot be reached is 503, never 401", () => {
           throw Object.assign(new Error("broken"), flags);
         },
       }));
-      const response = await createApp().request(
+      const response = await served(
         `${ORIGIN}/v1/vms`,
         { headers: { authorization: `Bearer ${world.account.key}` } },
         { ...bindings, ACCOUNT: { getByName } },
@@ -118,11 +118,7 @@ describe("an object that cannot be reached is 503, never 401", () => {
       throw Object.assign(new TypeError("x is undefined"), { remote: true });
     };
     const broken = { ...bindings, ACCOUNT: { getByName: () => ({ checkKey }) } };
-    const response = await createApp().request(
-      `${ORIGIN}/v1/vms`,
-      { headers: { authorization: `Bearer ${world.account.key}` } },
-      broken,
-    );
+    const response = await served(`${ORIGIN}/v1/vms`, { headers: { authorization: `Bearer ${world.account.key}` } }, broken);
     await expectBody(response, 500, "INTERNAL_ERROR");
     log.mockRestore();
   });
@@ -159,6 +155,13 @@ describe("a browser may call from any page", () => {
       expect(response.headers.get("access-control-allow-origin")).toBeNull();
     }
   });
+});
+
+it("no cache keeps what one caller reads, nor that it was refused", async () => {
+  const read = await call("/v1/vms", { key: world.account.key });
+  expect([read.status, read.headers.get("cache-control")]).toEqual([200, "no-store"]);
+  const refused = await call("/v1/vms");
+  expect([refused.status, refused.headers.get("cache-control")]).toEqual([401, "no-store"]);
 });
 
 it("what needs no credential: health and the public ticket keys, which may be kept for a minute", async () => {

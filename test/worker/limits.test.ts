@@ -1,9 +1,9 @@
 import { createExecutionContext, waitOnExecutionContext } from "cloudflare:test";
 import { beforeAll, describe, expect, it, vi } from "vitest";
-import { createApp } from "../../worker/app.ts";
 import { addressKey, clientAddressOf } from "../../worker/limits/client-address.ts";
 import { TokenBuckets } from "../../worker/limits/token-bucket.ts";
 import { bindings } from "../durable-objects/objects.ts";
+import { served } from "./support/served.ts";
 import { type Identity, newAccount, newIdentity, ORIGIN, openWorld, type World } from "./support/world.ts";
 
 let world: World;
@@ -13,12 +13,10 @@ beforeAll(async () => {
   identity = await newIdentity(world.account);
 });
 
-const app = createApp();
-
 /** Sends a request to an edge with settings or bindings of its own. */
 async function send(path: string, init: RequestInit, changed: object): Promise<Response> {
   const context = createExecutionContext();
-  const response = await app.request(`${ORIGIN}${path}`, init, { ...bindings, ...changed }, context);
+  const response = await served(`${ORIGIN}${path}`, init, { ...bindings, ...changed }, context);
   await waitOnExecutionContext(context);
   return response;
 }

@@ -51,7 +51,9 @@ export async function recordAttempt<T>(edge: Edge, deed: Deed, attempt: Attempt,
   const actor = attempt.actor ?? (await refusedActor(edge, attempt, result));
   if (actor === null) return result;
   const event = { ...eventOf(edge, deed, attempt, actor), verdict, failure: result.ok ? null : result.failure.kind };
-  return enter(edge, actor.accountId, event, result, deed.recording === "before-answer" && result.ok);
+  if (deed.recording === "before-answer" && result.ok) return enter(edge, actor.accountId, event, result);
+  gather(edge, actor.accountId, event);
+  return result;
 }
 
 /** Enters what the operator did to an account. */
@@ -69,20 +71,10 @@ export async function recordOperator<T>(edge: Edge, operation: string, accountId
     verdict: "allowed",
     failure: null,
   };
-  return result.ok ? enter(edge, accountId, event, result, true) : result;
+  return result.ok ? enter(edge, accountId, event, result) : result;
 }
 
-async function enter<T>(
-  edge: Edge,
-  accountId: string,
-  event: AuditEvent,
-  result: Result<T>,
-  isAwaited: boolean,
-): Promise<Result<T>> {
-  if (!isAwaited) {
-    gather(edge, accountId, event);
-    return result;
-  }
+async function enter<T>(edge: Edge, accountId: string, event: AuditEvent, result: Result<T>): Promise<Result<T>> {
   const written = await ask(() => auditObject(edge.env, accountId).append([event]));
   return written.ok ? result : NOT_RECORDED;
 }

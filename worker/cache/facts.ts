@@ -47,19 +47,18 @@ export class FactCache<T extends Fact> {
     return this.#kept.size;
   }
 
-  /** The fact, if this isolate may use it: no promise, no work. */
-  peek(key: string, lookup: Lookup): T | null {
+  /** The fact if this isolate may use it, without a promise; one near its end is read again behind the answer. `read` asks the object. */
+  near(key: string, lookup: Lookup, read: () => Promise<Result<T>>): T | null {
     const kept = this.#kept.get(key);
-    return kept !== undefined && isUsable(kept, lookup.clock(), lookup.maxAgeMs) ? kept.fact : null;
+    if (kept === undefined || !isUsable(kept, lookup.clock(), lookup.maxAgeMs)) return null;
+    this.#refreshAhead(key, kept, lookup, read);
+    return kept.fact;
   }
 
   /** The fact from the nearest level that may say it. `read` asks the object. */
   async find(key: string, lookup: Lookup, read: () => Promise<Result<T>>): Promise<Found<T>> {
-    const fact = this.peek(key, lookup);
-    if (fact !== null) {
-      this.#refreshAhead(key, lookup, read);
-      return { result: success(fact), level: "isolate" };
-    }
+    const fact = this.near(key, lookup, read);
+    if (fact !== null) return { result: success(fact), level: "isolate" };
     return this.#shared(key, () => this.#findBeyond(key, lookup, read));
   }
 
@@ -92,10 +91,9 @@ export class FactCache<T extends Fact> {
    * Has a fact that is in use and near its end read again behind the answer, so that whoever comes often never waits for an object.
    * Nothing is used for longer than before: the fact that is there keeps its end, and the new one is as old as its own read.
    */
-  #refreshAhead(key: string, lookup: Lookup, read: () => Promise<Result<T>>): void {
-    const kept = this.#kept.get(key);
+  #refreshAhead(key: string, kept: Kept<T>, lookup: Lookup, read: () => Promise<Result<T>>): void {
     const now = lookup.clock();
-    if (kept === undefined || !isAging(kept, now, lookup.refreshAgeMs)) return;
+    if (!isAging(kept, now, lookup.refreshAgeMs)) return;
     const begunAt = this.#refreshing.get(key);
     // One whose request was cancelled never ends: the next one begins when that one would have been due again.
     if (begunAt !== undefined && now >= begunAt && now - begunAt < REFRESH_PATIENCE_MS) return;
@@ -130,7 +128,7 @@ export class FactCache<T extends Fact> {
     const kept = this.#schema.safeParse(await lookup.colo.get(this.#address(key)));
     if (kept.success && isUsable(kept.data, lookup.clock(), lookup.maxAgeMs)) {
       this.#kept.set(key, kept.data, lookup.maxEntries);
-      this.#refreshAhead(key, lookup, read);
+      this.#refreshAhead(key, kept.data, lookup, read);
       return { result: success(kept.data.fact), level: "colo" };
     }
     return this.#read(key, lookup, read);

@@ -31,6 +31,11 @@ export class Refusals {
     return this.#kept.size;
   }
 
+  /** Whether anything that this object refused is kept; without a promise, since of most objects nothing is. */
+  mayKnow(about: string): boolean {
+    return this.#kept.get(about) !== undefined;
+  }
+
   /** `about`: the object that refused; `question`: what it was asked. Null: it must be asked. */
   async find(about: string, question: string, { now, colo, maxAgeMs }: RefusalLimits): Promise<Failure | null> {
     const refusal = this.#kept.get(about)?.get(question);

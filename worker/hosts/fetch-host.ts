@@ -37,29 +37,32 @@ export async function fetchHost(edge: Edge, hostUrl: string, ticket: string, cal
   if (call.body !== undefined) headers["content-type"] = call.body.type;
   if (call.range !== undefined) headers.range = call.range;
   if (call.upgrade === true) headers.upgrade = "websocket";
-  const patience = new AbortController();
   const content = call.body?.content ?? null;
   const { HOST_TIMEOUT_MS, UPLOAD_TIMEOUT_MS } = edge.settings;
-  const inTime = edge.timeLimits.begin(isStreamed(content) ? UPLOAD_TIMEOUT_MS : HOST_TIMEOUT_MS, () => patience.abort());
+  const limitMs = isStreamed(content) ? UPLOAD_TIMEOUT_MS : HOST_TIMEOUT_MS;
+  const answer = fetch(`${hostUrl.replace(/\/+$/, "")}${call.path}`, {
+    method: call.method,
+    headers,
+    body: content,
+    redirect: "manual",
+  });
   try {
-    const response = await fetch(`${hostUrl.replace(/\/+$/, "")}${call.path}`, {
-      method: call.method,
-      headers,
-      body: content,
-      redirect: "manual",
-      signal: patience.signal,
-    });
+    // A call that takes too long is not aborted, which would cost every call a controller: it ends with the request, soon after.
+    const response = await edge.timeLimits.within(limitMs, answer);
+    if (response === null) return unavailable(edge, hostUrl, "TimeoutError");
     const done = call.upgrade === true ? response.webSocket !== null : response.ok;
     if (done) return success(response);
     const refused = await readFailure(edge, response);
     noteRefusal(refused, ticket);
     return { ok: false, failure: refused };
   } catch (error) {
-    logEvent("host-unavailable", { traceId: edge.traceId, hostUrl, reason: error instanceof Error ? error.name : "unknown" });
-    return HOST_UNAVAILABLE;
-  } finally {
-    inTime();
+    return unavailable(edge, hostUrl, error instanceof Error ? error.name : "unknown");
   }
+}
+
+function unavailable({ traceId }: Edge, hostUrl: string, reason: string): Result<never> {
+  logEvent("host-unavailable", { traceId, hostUrl, reason });
+  return HOST_UNAVAILABLE;
 }
 
 /** Whether a call's body passes through, so that the call can be made once only. */

@@ -40,7 +40,7 @@ interface Attempt {
  * another reason is at odds with the edge, not with the caller: that is `host-unavailable`, never a 401. A call whose body
  * streams cannot be made twice: it goes by what was read just now, and if even that is stale the caller tries again.
  */
-export async function forward(edge: Edge, authority: Authority, call: HostCall): Promise<Result<Response>> {
+export function forward(edge: Edge, authority: Authority, call: HostCall): Promise<Result<Response>> {
   return forwardBy(edge, authority, {
     isOnce: isStreamed(call.body?.content),
     isPlainPost: call.method === "POST",
@@ -116,20 +116,15 @@ async function basisOf(
   readsPlace: boolean,
   refused: TicketBasis | null,
 ): Promise<Result<TicketBasis>> {
-  const [placement, tenancy] = await Promise.all([
-    readsPlace ? locate(edge, verdict) : placementOf(edge, verdict.vmId, refused?.placement ?? null),
-    tenancyOf(edge, verdict.accountId, refused?.tenancy ?? null),
-  ]);
+  const place = readsPlace ? locate(edge, verdict) : placementOf(edge, verdict.vmId, refused?.placement ?? null);
+  const account = tenancyOf(edge, verdict.accountId, refused?.tenancy ?? null);
+  const isKnown = !(place instanceof Promise || account instanceof Promise);
+  const [placement, tenancy] = isKnown ? [place, account] : await Promise.all([place, account]);
   if (!tenancy.ok) return tenancy;
-  const own = await ownPlacement(edge, verdict, placement);
+  const fit = ofAccount(verdict, placement);
+  // A kept place may still name the account that had the VM before: then its object is asked.
+  const own = fit.ok || !placement.ok ? fit : ofAccount(verdict, await placementOf(edge, verdict.vmId, placement.value));
   return own.ok ? success({ verdict, placement: own.value, tenancy: tenancy.value }) : own;
-}
-
-/** A kept place may still name the account that had the VM before: then its object is asked. */
-async function ownPlacement(edge: Edge, verdict: Verdict, placement: Result<Placement>): Promise<Result<Placement>> {
-  const own = ofAccount(verdict, placement);
-  if (own.ok || !placement.ok) return own;
-  return ofAccount(verdict, await placementOf(edge, verdict.vmId, placement.value));
 }
 
 async function rereadBasis(

@@ -1,12 +1,12 @@
-import type { MiddlewareHandler } from "hono";
 import { platformRandomBytes, toHex } from "../../protocol/bytes.ts";
 import { BACKGROUND_AFTER_HEADER, IDEMPOTENCY_KEY_HEADER, TRACE_HEADER, UNTOLD_REGIONS_HEADER } from "../../protocol/headers.ts";
-import type { Edge, EdgeContext, EdgeEnv, EdgeHono } from "../edge.ts";
+import type { Edge, EdgeEnv } from "../edge.ts";
 import { clientAddressOf } from "../limits/client-address.ts";
 import { logEvent } from "../log.ts";
 import { readSettings, type Settings } from "../settings.ts";
 import { ServerTiming } from "./server-timing.ts";
 import { TimeLimits } from "./time-limits.ts";
+import { urlParts } from "./url-parts.ts";
 
 const TRACE_BYTES = 16;
 /** Random bytes for so many trace ids are drawn at once: they are no secrets, and asking the runtime costs more than using them. */
@@ -17,45 +17,46 @@ let used = 0;
 let known: { readonly env: EdgeEnv; readonly settings: Settings } | undefined;
 
 /** Begins a request: gives it a trace id, which every answer carries, and what services depend on. */
-export const begin: MiddlewareHandler<EdgeHono> = async (c, next) => {
-  const traceId = newTraceId();
-  const timing = new ServerTiming();
-  const request = c.req.raw;
-  const edge: Edge = {
-    env: c.env,
-    settings: settingsOf(c.env),
+export function begin(request: Request, env: EdgeEnv, context: ExecutionContext): Edge {
+  const { headers } = request;
+  return {
+    env,
+    settings: settingsOf(env),
+    url: urlParts(request.url),
     clock: Date.now,
     randomBytes: platformRandomBytes,
-    traceId,
+    traceId: newTraceId(),
     // These two are asked of the runtime only where somebody needs them.
     get clientAddress() {
-      return clientAddressOf(request, c.env.CLIENT_ADDRESS_HEADER);
+      return clientAddressOf(request, env.CLIENT_ADDRESS_HEADER);
     },
     get callerLeft() {
       return request.signal;
     },
-    backgroundAfterS: backgroundAfter(c.req.header(BACKGROUND_AFTER_HEADER)),
-    idempotencyKey: c.req.header(IDEMPOTENCY_KEY_HEADER) ?? null,
+    backgroundAfterS: backgroundAfter(headers.get(BACKGROUND_AFTER_HEADER)),
+    idempotencyKey: headers.get(IDEMPOTENCY_KEY_HEADER),
     untold: new Set(),
-    timing,
+    timing: new ServerTiming(),
     timeLimits: new TimeLimits(),
-    waitUntil: (work) => c.executionCtx.waitUntil(work),
+    waitUntil: (work) => context.waitUntil(work),
   };
-  c.set("edge", edge);
-  const startedAt = Date.now();
-  await next();
-  const { status, headers } = c.res;
-  if (edge.settings.LOG_REQUESTS > 0) logRequest(c, Date.now() - startedAt);
+}
+
+/** Says in an answer what every answer says. `origin`: to a guest's nothing of ours is added but the trace id. */
+export function finish(edge: Edge, request: Request, answer: Response, origin: "api" | "guest"): Response {
+  const { status, headers } = answer;
+  if (edge.settings.LOG_REQUESTS > 0) logRequest(edge, request.method, status, origin);
   // The answer to an upgrade carries a socket and cannot be changed.
-  if (status === 101) return;
-  headers.set(TRACE_HEADER, traceId);
+  if (status === 101) return answer;
+  headers.set(TRACE_HEADER, edge.traceId);
   if (edge.untold.size > 0) headers.set(UNTOLD_REGIONS_HEADER, [...edge.untold].join(","));
-  if (c.get("isGuestAnswer")) return;
-  const steps = timing.header();
+  if (origin === "guest") return answer;
+  const steps = edge.timing.header();
   if (steps !== null) headers.set("server-timing", steps);
-  // Answers are one caller's own, and caches know only some of the headers that say who that is.
-  if (!headers.has("cache-control")) headers.set("cache-control", "no-store");
-};
+  // Answers are one caller's own, and caches know only some of the headers that say who that is. Of other methods they keep nothing.
+  if (isCacheable(request.method) && !headers.has("cache-control")) headers.set("cache-control", "no-store");
+  return answer;
+}
 
 function newTraceId(): string {
   if (used >= drawn.length) {
@@ -66,11 +67,15 @@ function newTraceId(): string {
   return toHex(drawn.subarray(used - TRACE_BYTES, used));
 }
 
+/** Whether caches may keep an answer that does not say for how long (RFC 9110 section 9.2.3). */
+function isCacheable(method: string): boolean {
+  return method === "GET" || method === "HEAD";
+}
+
 /** Of the URL only the path, and not that either where it is a guest's: queries carry tickets and links. */
-function logRequest(c: EdgeContext, ms: number): void {
-  const { hostname, pathname } = new URL(c.req.url);
-  const path = c.var.isGuestAnswer ? null : pathname;
-  logEvent("request", { traceId: c.var.edge.traceId, method: c.req.method, host: hostname, path, status: c.res.status, ms });
+function logRequest({ traceId, url, timing }: Edge, method: string, status: number, origin: "api" | "guest"): void {
+  const path = origin === "guest" ? null : url.pathname;
+  logEvent("request", { traceId, method, host: url.hostname, path, status, ms: timing.elapsedMs() });
 }
 
 function settingsOf(env: EdgeEnv): Settings {
@@ -79,6 +84,6 @@ function settingsOf(env: EdgeEnv): Settings {
 }
 
 /** The header's whole seconds; null when it is absent or is no such number. */
-function backgroundAfter(header: string | undefined): number | null {
-  return header !== undefined && /^\d{1,6}$/.test(header) ? Number(header) : null;
+function backgroundAfter(header: string | null): number | null {
+  return header !== null && /^\d{1,6}$/.test(header) ? Number(header) : null;
 }

@@ -9,7 +9,7 @@ export function publicRoutes(): Hono<EdgeHono> {
   const routes = new Hono<EdgeHono>();
   routes.get("/healthz", () => jsonAnswer({ ok: true, at: Date.now() }));
   routes.get("/.well-known/jwks.json", async (c) => {
-    const { edge } = c.var;
+    const edge = c.env;
     const keys = await ask(async () => success(await signingKeysObject(edge.env).jwks()));
     if (!keys.ok) return serviceFailureAnswer(keys.failure, edge.settings);
     return jsonAnswer(keys.value, 200, { "cache-control": `public, max-age=${edge.settings.JWKS_MAX_AGE_S}` });

@@ -1,11 +1,8 @@
-import { urlParts } from "./url-parts.ts";
-
 /**
- * The values of a query by name, the first of a name that is repeated, with `+` for a space as `URLSearchParams` writes it.
- * Null when one is not percent-encoded UTF-8: guessing would let another path arrive than was sent.
+ * The values of a query, which begins with its `?` or is empty, by name, the first of a name that is repeated, with `+` for a
+ * space as `URLSearchParams` writes it. Null when one is not percent-encoded UTF-8: guessing would let another path arrive than was sent.
  */
-export function readQuery(url: string): Readonly<Record<string, string>> | null {
-  const { search } = urlParts(url);
+export function readQuery(search: string): Readonly<Record<string, string>> | null {
   if (search === "") return {};
   const values = new Map<string, string>();
   for (const part of search.slice(1).split("&")) {

@@ -52,16 +52,24 @@ export async function limitVisitor(edge: Edge, key: string): Promise<Result<null
  * Counts a request that showed no live credential against its address, and answers it: with its own failure, or with
  * `rate-limited` once there were too many. Requests that do show one are not touched: they may share the address.
  */
-export async function limitFailures<T>(edge: Edge, address: string | null, result: Result<T>): Promise<Result<T>> {
-  if (result.ok || address === null || !OF_STRANGERS.has(result.failure.kind)) return result;
+export async function limitFailures<T>(edge: Edge, result: Result<T>): Promise<Result<T>> {
+  if (result.ok || !OF_STRANGERS.has(result.failure.kind)) return result;
+  const { clientAddress: address } = edge;
+  if (address === null) return result;
   const { RATE_ADDRESS_FAILURES_PER_S: perSecond, RATE_ADDRESS_FAILURES_BURST: burst } = edge.settings;
   const rate = { perSecond, burst };
   const isAdmitted = await take(edge, addresses, edge.env.ADDRESS_RATE_LIMITER, addressKey(address), rate);
   return isAdmitted ? result : TOO_MANY;
 }
 
-async function take(edge: Edge, buckets: TokenBuckets, shared: RateLimiter | undefined, key: string, rate: Rate): Promise<boolean> {
+function take(
+  edge: Edge,
+  buckets: TokenBuckets,
+  shared: RateLimiter | undefined,
+  key: string,
+  rate: Rate,
+): boolean | Promise<boolean> {
   if (rate.perSecond === 0) return true;
   if (!buckets.take(key, rate, edge.settings.RATE_MAX_KEYS, edge.clock())) return false;
-  return shared === undefined || (await shared.limit({ key })).success;
+  return shared === undefined || shared.limit({ key }).then(({ success: isAdmitted }) => isAdmitted);
 }

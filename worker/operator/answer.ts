@@ -12,8 +12,8 @@ const keyBody = z.object({ name: z.string().max(128).nullish() });
 
 /** Answers the operator, and nobody else. */
 export async function answer(c: EdgeContext, handle: (edge: Edge) => Promise<Result<unknown>>): Promise<Response> {
-  const { edge } = c.var;
-  const operator = await limitFailures(edge, edge.clientAddress, await authenticateOperator(edge, c.req.raw.headers));
+  const edge = c.env;
+  const operator = await limitFailures(edge, await authenticateOperator(edge, c.req.raw.headers));
   const result = operator.ok ? await handle(edge) : operator;
   if (!result.ok) return failureAnswer(result.failure, "v5", edge.settings);
   return result.value instanceof Response ? result.value : jsonAnswer(result.value);

@@ -53,8 +53,8 @@ async function answer<T>(
   authenticated: (edge: Edge, headers: Headers) => Promise<Result<T>>,
   handle: (edge: Edge, asker: T) => Promise<Result<unknown>>,
 ): Promise<Response> {
-  const { edge } = c.var;
-  const asker = await limitFailures(edge, edge.clientAddress, await authenticated(edge, c.req.raw.headers));
+  const edge = c.env;
+  const asker = await limitFailures(edge, await authenticated(edge, c.req.raw.headers));
   const result = asker.ok ? await handle(edge, asker.value) : asker;
   return result.ok ? jsonAnswer(result.value) : serviceFailureAnswer(result.failure, edge.settings);
 }
@@ -66,7 +66,7 @@ async function enrol(edge: Edge, region: string, secretHash: string, request: Re
   const isRefused = !enrolled.ok && enrolled.failure.kind === "credential-invalid";
   const outcome = enrolled.ok ? enrolled.value.serviceId : enrolled.failure.kind;
   logEvent("enrolment", { traceId: edge.traceId, kind: wish.value.kind, outcome });
-  return isRefused ? limitFailures(edge, edge.clientAddress, ENROLLER_REFUSED) : enrolled;
+  return isRefused ? limitFailures(edge, ENROLLER_REFUSED) : enrolled;
 }
 
 async function issueSshTicket(edge: Edge, service: ServicePrincipal, request: Request): Promise<Result<SshTicketAnswer>> {
@@ -74,8 +74,9 @@ async function issueSshTicket(edge: Edge, service: ServicePrincipal, request: Re
   if (!login.ok) return login;
   const { clientAddress, forwarderId } = login.value;
   const attempt = newAttempt();
-  const decided = await limitFailures(edge, clientAddress, await decideLogin(edge, service, login.value, attempt));
-  const ticket = await recordAttempt({ ...edge, clientAddress }, SSH_LOGIN, attempt, decided);
+  const forClient = { ...edge, clientAddress };
+  const decided = await limitFailures(forClient, await decideLogin(edge, service, login.value, attempt));
+  const ticket = await recordAttempt(forClient, SSH_LOGIN, attempt, decided);
   const outcome = ticket.ok ? "admitted" : ticket.failure.kind;
   logEvent("ssh-login", { traceId: edge.traceId, region: service.region, forwarderId, clientAddress, outcome });
   return ticket;
@@ -110,8 +111,8 @@ async function recheckSession(edge: Edge, asker: ServicePrincipal, request: Requ
 
 /** Passes the upgrade to the region's object, which keeps the socket; the assertion itself goes no further. */
 async function openFeed(c: EdgeContext): Promise<Response> {
-  const { edge } = c.var;
-  const dialler = await limitFailures(edge, edge.clientAddress, await authenticateService(edge, c.req.raw.headers));
+  const edge = c.env;
+  const dialler = await limitFailures(edge, await authenticateService(edge, c.req.raw.headers));
   if (!dialler.ok) return serviceFailureAnswer(dialler.failure, edge.settings);
   if (c.req.header("upgrade")?.toLowerCase() !== "websocket") {
     return serviceFailureAnswer(failure("bad-request", "The feed is a WebSocket.").failure, edge.settings);

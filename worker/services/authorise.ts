@@ -45,8 +45,8 @@ export interface FreshAuthority extends Authority {
  * cannot be a VM's is simply not there. Wakes nothing.
  */
 export async function authorise(edge: Edge, credential: Credential, request: VmRequest): Promise<Result<FreshAuthority>> {
-  const question = await readQuestion(edge, credential, request);
-  if (!question.ok) return question;
+  const question = parseQuestion(request);
+  if (!question.ok) return refuseQuestion(edge, credential, question);
   const read = () => readVerdict(edge, credential, question.value);
   const verdict = await read();
   return verdict.ok ? success({ verdict: verdict.value, reread: read, isFresh: true }) : verdict;
@@ -54,8 +54,8 @@ export async function authorise(edge: Edge, credential: Credential, request: VmR
 
 /** The same for what is forwarded, from the nearest cache that may say it. */
 export async function authoriseForward(edge: Edge, credential: Credential, request: VmRequest): Promise<Result<Authority>> {
-  const question = await readQuestion(edge, credential, request);
-  if (!question.ok) return question;
+  const question = parseQuestion(request);
+  if (!question.ok) return refuseQuestion(edge, credential, question);
   switch (credential.kind) {
     case "access-token":
       return authoriseToken(edge, credential, question.value);
@@ -95,13 +95,15 @@ export function ofAccount(verdict: Verdict, placement: Result<Placement>): Resul
   return placement.ok && !isPlaceFor(verdict, placement.value) ? VM_NOT_FOUND : placement;
 }
 
-async function readQuestion(edge: Edge, credential: Credential, request: VmRequest): Promise<Result<VerdictQuestion>> {
-  const question = parseQuestion(request);
-  if (question.ok) return question;
+async function refuseQuestion(
+  edge: Edge,
+  credential: Credential,
+  refused: { readonly ok: false; readonly failure: Failure },
+): Promise<Result<never>> {
   const principal = await resolvePrincipal(edge, credential);
   if (!principal.ok) return principal;
-  const isMasked = principal.value.kind === "identity" && question.failure.kind === "vm-id-invalid";
-  return isMasked ? VM_NOT_FOUND : question;
+  const isMasked = principal.value.kind === "identity" && refused.failure.kind === "vm-id-invalid";
+  return isMasked ? VM_NOT_FOUND : refused;
 }
 
 function parseQuestion({ vmId, operation, linuxUser, unnamedUser }: VmRequest): Result<VerdictQuestion> {

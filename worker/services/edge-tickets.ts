@@ -26,16 +26,16 @@ const kept = new Lru<KeptTicket>();
  * verdict, place and account until near its end, so that a burst signs once.
  */
 export async function edgeTicket(edge: Edge, basis: TicketBasis): Promise<Result<EdgeTicket>> {
-  const startedAt = edge.timing.now();
   const key = keyOf(basis);
   const known = kept.get(key);
   const { TICKET_REUSE_MARGIN_MS: marginMs, VERDICT_CACHE_ENTRIES: maxEntries } = edge.settings;
   const now = edge.clock();
   const signedFor = signedForOf(edge.env.ISSUER, basis);
   if (known !== undefined && known.basis === signedFor && now < known.expiresAt - marginMs) {
-    edge.timing.add("ticket", startedAt, "reused");
+    edge.timing.addInstant("ticket", "reused");
     return success({ text: known.text, isReused: true });
   }
+  const startedAt = edge.timing.now();
   const lifeS = edgeTicketLifeS(readAtOf(basis), now, edge.settings);
   const options = { ...optionsOf(basis), azp: "edge" as const, lifeS, now, randomBytes: edge.randomBytes };
   const minted = await tell(async () => success(await mintTicket(edge.env, basis.verdict, options)));

@@ -1,6 +1,6 @@
 import type { AccountStanding, Verdict, VerdictQuestion } from "../../durable-objects/contract.ts";
 import type { Placement, Tenancy } from "../../durable-objects/vm-contract.ts";
-import type { FailureKind, Result } from "../../protocol/failures.ts";
+import { type FailureKind, type Result, success } from "../../protocol/failures.ts";
 import { accountSubject } from "../../protocol/subjects.ts";
 import type { Credential } from "../../protocol/tokens.ts";
 import { caches, lookupOf, refusalLimitsOf } from "../cache/edge-caches.ts";
@@ -14,6 +14,9 @@ import { accountObject, ask, askOne, identityObject, vmObject } from "../objects
  * request's timing which level that was. `refused`: what a verifier refused; then the object itself is asked.
  */
 
+/** At hand when this isolate knows it: a promise for each of the few things a request asks would cost as much as the rest of it. */
+type Soon<T> = T | Promise<T>;
+
 /** Refusals that are repeated for a moment. The rest passes by itself or costs the object nothing. */
 const REPEATED: ReadonlySet<FailureKind> = new Set(["credential-invalid", "vm-not-found", "linux-user-forbidden", "forbidden"]);
 
@@ -25,8 +28,10 @@ export async function tokenVerdict(
   refused: Verdict | null,
 ): Promise<Result<Verdict>> {
   const asked = `${secretHash} ${question.vmId} ${question.operation} ${question.linuxUser ?? "-"}`;
-  const known = refused === null ? await caches.refusals.find(routing, asked, refusalLimitsOf(edge)) : null;
-  if (known !== null) return { ok: false, failure: known };
+  if (refused === null && caches.refusals.mayKnow(routing)) {
+    const known = await caches.refusals.find(routing, asked, refusalLimitsOf(edge));
+    if (known !== null) return { ok: false, failure: known };
+  }
   const askedAt = edge.clock();
   const read = () => askOne(routing, edge.settings, () => identityObject(edge.env, routing).verdict(secretHash, question));
   const verdict = await find(edge, "verdict", caches.verdicts, `${routing} ${asked}`, read, refused);
@@ -41,7 +46,7 @@ export function keyStanding(
   edge: Edge,
   { routing, secretHash }: Credential,
   refused: AccountStanding | null,
-): Promise<Result<AccountStanding>> {
+): Soon<Result<AccountStanding>> {
   const read = () => ask(() => accountObject(edge.env, routing).checkKey(secretHash));
   return find(edge, "verdict", caches.keys, `${routing} ${secretHash}`, read, refused);
 }
@@ -60,11 +65,11 @@ export function keyVerdict({ accountId, keyId, epoch, readAt }: AccountStanding,
   };
 }
 
-export function tenancyOf(edge: Edge, accountId: string, refused: Tenancy | null): Promise<Result<Tenancy>> {
+export function tenancyOf(edge: Edge, accountId: string, refused: Tenancy | null): Soon<Result<Tenancy>> {
   return find(edge, "tenancy", caches.tenancies, accountId, () => ask(() => accountObject(edge.env, accountId).tenancy()), refused);
 }
 
-export function placementOf(edge: Edge, vmId: string, refused: Placement | null): Promise<Result<Placement>> {
+export function placementOf(edge: Edge, vmId: string, refused: Placement | null): Soon<Result<Placement>> {
   return find(edge, "placement", caches.placements, vmId, () => ask(() => vmObject(edge.env, vmId).placement()), refused);
 }
 
@@ -73,7 +78,21 @@ export async function widened(edge: Edge, objectName: string): Promise<void> {
   await caches.refusals.widen(objectName, refusalLimitsOf(edge));
 }
 
-async function find<T extends Fact>(
+function find<T extends Fact>(
+  edge: Edge,
+  step: string,
+  cache: FactCache<T>,
+  key: string,
+  read: () => Promise<Result<T>>,
+  refused: T | null,
+): Soon<Result<T>> {
+  const near = refused === null ? cache.near(key, lookupOf(edge), read) : null;
+  if (near === null) return findBeyond(edge, step, cache, key, read, refused);
+  edge.timing.addInstant(step, "isolate");
+  return success(near);
+}
+
+async function findBeyond<T extends Fact>(
   edge: Edge,
   step: string,
   cache: FactCache<T>,
@@ -81,8 +100,8 @@ async function find<T extends Fact>(
   read: () => Promise<Result<T>>,
   refused: T | null,
 ): Promise<Result<T>> {
-  const startedAt = edge.timing.now();
   const lookup = lookupOf(edge);
+  const startedAt = edge.timing.now();
   const { result, level }: Found<T> =
     refused === null ? await cache.find(key, lookup, read) : await cache.reread(key, refused, lookup, read);
   edge.timing.add(step, startedAt, level);

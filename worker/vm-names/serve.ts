@@ -1,12 +1,11 @@
-import type { MiddlewareHandler } from "hono";
 import { failure, type Result, success } from "../../protocol/failures.ts";
 import { LINK_PARAMETER } from "../../protocol/http-link.ts";
-import { parseVmName } from "../../protocol/vm-names.ts";
-import type { Edge, EdgeHono } from "../edge.ts";
+import { parseVmName, type VmName } from "../../protocol/vm-names.ts";
+import type { Edge } from "../edge.ts";
 import { forwardBy } from "../hosts/forward.ts";
 import { failureAnswer } from "../http/answers.ts";
+import { answerError } from "../http/fallbacks.ts";
 import { refuseHead } from "../http/head-limit.ts";
-import { urlParts } from "../http/url-parts.ts";
 import { limitFailures } from "../limits/rate-limits.ts";
 import { VM_NOT_FOUND } from "../masks.ts";
 import { accessCookie } from "./cookie.ts";
@@ -16,26 +15,37 @@ import { admitVisitor, byLink } from "./visitor.ts";
 
 const METHOD_REFUSED = failure("method-not-allowed", "A VM's name takes every method but CONNECT and TRACE.");
 
-/**
- * Serves HTTP to VMs by their names, `<vm-id>[-<port>].<VM_DOMAIN>`: the `Host` header decides. Everything else goes on to the
- * API. A visitor is authorised before anything is woken.
- */
-export const serveVmNames: MiddlewareHandler<EdgeHono> = async (c, next) => {
-  const edge = c.get("edge");
-  const request = c.req.raw;
-  const name = parseVmName(urlParts(request.url).hostname.toLowerCase(), edge.env.VM_DOMAIN?.toLowerCase() ?? "");
-  if (name === null) return next();
-  const url = new URL(request.url);
-  const refused = refuseHead(c);
-  if (refused !== null) return refused;
-  if (name.kind === "nobody") return failureAnswer(VM_NOT_FOUND.failure, "v5", edge.settings);
-  const { vmId, port: namedPort } = name;
-  const visit: Visit = { request, url, vmId, namedPort, isSecure: cameOverTls(url, request.headers) };
-  const answer = await limitFailures(edge, edge.clientAddress, await answerVisit(edge, visit));
-  if (!answer.ok) return failureAnswer(answer.failure, "v5", edge.settings);
-  c.set("isGuestAnswer", true);
-  return answer.value;
-};
+/** The VM's name that a request's `Host` header has; null: the request is one to the API. */
+export function visitedName({ env, url }: Edge): VmName | null {
+  return parseVmName(url.hostname.toLowerCase(), env.VM_DOMAIN?.toLowerCase() ?? "");
+}
+
+/** An answer to a visitor, and whether the guest gave it. */
+interface VisitAnswer {
+  readonly answer: Response;
+  readonly isGuests: boolean;
+}
+
+/** Serves HTTP to a VM by its name, `<vm-id>[-<port>].<VM_DOMAIN>`. A visitor is authorised before anything is woken. */
+export async function serveVmName(edge: Edge, request: Request, name: VmName): Promise<VisitAnswer> {
+  try {
+    const refused = refuseHead(edge, request);
+    if (refused !== null) return ours(refused);
+    if (name.kind === "nobody") return ours(failureAnswer(VM_NOT_FOUND.failure, "v5", edge.settings));
+    const { vmId, port: namedPort } = name;
+    const url = new URL(request.url);
+    const visit: Visit = { request, url, vmId, namedPort, isSecure: cameOverTls(url, request.headers) };
+    const answer = await limitFailures(edge, await answerVisit(edge, visit));
+    return answer.ok ? { answer: answer.value, isGuests: true } : ours(failureAnswer(answer.failure, "v5", edge.settings));
+  } catch (error) {
+    if (!(error instanceof Error)) throw error;
+    return ours(answerError(error, edge));
+  }
+}
+
+function ours(answer: Response): VisitAnswer {
+  return { answer, isGuests: false };
+}
 
 async function answerVisit(edge: Edge, visit: Visit): Promise<Result<Response>> {
   const { request, url } = visit;
