@@ -25,6 +25,8 @@ export interface ConnectionOptions {
   readonly times: ConnectionTimes;
   readonly metrics: ForwarderMetrics;
   readonly log: Log;
+  /** Of its lines until the login is done, of which only so many are written. */
+  readonly strangersLog: Log;
   /** Called when the login is done. */
   readonly onLogin: () => void;
 }

@@ -1,6 +1,7 @@
 import type ssh2 from "ssh2";
 import type { Clock, RandomBytes } from "../protocol/bytes.ts";
 import type { FailureKind, Result } from "../protocol/failures.ts";
+import type { Log } from "../service/log.ts";
 import { generateSshKeyPair } from "../service/ssh-keys.ts";
 import type { Admission } from "./admission.ts";
 import type { Connection, ConnectionOptions } from "./connection-options.ts";
@@ -78,7 +79,7 @@ export class ClientConnection implements Connection {
 
   constructor(options: ClientConnectionOptions) {
     this.#options = options;
-    const { ssh, socket, admitter, address, metrics, log } = options;
+    const { ssh, socket, admitter, address, metrics } = options;
     this.#client = attachLeg(ssh, socket, (packet) => this.#fromClient(packet));
     this.#splice = new Splice(this.#client, options.spliceLimits);
     this.#upkeep = new Upkeep(
@@ -92,7 +93,7 @@ export class ClientConnection implements Connection {
       metrics.logins({ mode: "ssh", outcome: admitted.ok ? "ok" : admitted.failure.kind });
       return admitted;
     }, options.maxAttempts);
-    ssh.on("error", (error) => log.info("client connection failed", { error: printable(error.message) }));
+    ssh.on("error", (error) => this.#log.info("client connection failed", { error: printable(error.message) }));
     ssh.on("authentication", (context) => this.#authenticate(context));
     ssh.on("ready", () => this.#ready());
     ssh.on("close", () => this.#client.onceRead(() => this.#closed()));
@@ -101,7 +102,7 @@ export class ClientConnection implements Connection {
   /** Ends the connection for a reason that is shown to the person. Safe to call at any time. */
   end(text: string, reason: DisconnectReason = DISCONNECT_REASON.BY_APPLICATION): void {
     if (this.#over.signal.aborted) return;
-    this.#options.log.info("connection ended", { reason: text });
+    this.#log.info("connection ended", { reason: text });
     this.#client.sendNow(disconnectMessage(reason, printable(text)));
     this.#client.close(this.#options.times.closeLingerMs);
     this.#release();
@@ -114,6 +115,10 @@ export class ClientConnection implements Connection {
 
   get loggedIn(): boolean {
     return this.#loggedIn;
+  }
+
+  get #log(): Log {
+    return this.#loggedIn ? this.#options.log : this.#options.strangersLog;
   }
 
   #authenticate(context: ssh2.AuthContext): void {
@@ -135,7 +140,7 @@ export class ClientConnection implements Connection {
     this.#deciding = this.#deciding
       .then(() => this.#decide(context, attempt))
       .catch((error: unknown) => {
-        this.#options.log.error("login failed on our side", { error: error instanceof Error ? error.message : "unknown" });
+        this.#log.error("login failed on our side", { error: error instanceof Error ? error.message : "unknown" });
         this.end("The login failed on our side. Try again in a moment.", DISCONNECT_REASON.SERVICE_NOT_AVAILABLE);
       });
   }
@@ -167,7 +172,7 @@ export class ClientConnection implements Connection {
     this.#loggedIn = true;
     this.#client.loggedIn();
     const { vm, user, sub, cred, jti } = admission.claims;
-    this.#options.log.info("logged in", { vm, user, sub, credential: cred, ticket: jti });
+    this.#log.info("logged in", { vm, user, sub, credential: cred, ticket: jti });
     this.#options.onLogin();
     settle(this.#options.ssh, null);
     this.#client.send(this.#options.hostKeys.announcement);
@@ -178,7 +183,7 @@ export class ClientConnection implements Connection {
     const waiting = this.#giveSignsOfLife();
     const connected = this.#connectToVm(admission).finally(waiting);
     connected.catch((error: unknown) => {
-      this.#options.log.error("connecting to the VM failed", { error: error instanceof Error ? error.message : "unknown" });
+      this.#log.error("connecting to the VM failed", { error: error instanceof Error ? error.message : "unknown" });
       this.end("Connecting to the VM failed on our side. Try again in a moment.", DISCONNECT_REASON.SERVICE_NOT_AVAILABLE);
     });
   }
@@ -309,7 +314,7 @@ export class ClientConnection implements Connection {
   #refuse({ failure }: Extract<Result<never>, { ok: false }>): void {
     if (this.#over.signal.aborted) return;
     const text = printable(failure.message);
-    this.#options.log.info("the VM was not reached", { reason: failure.kind });
+    this.#log.info("the VM was not reached", { reason: failure.kind });
     this.#splice.refuse(text);
     // Most clients leave once their channels are refused; whoever stays, or opened none, is told here.
     const timer = setTimeout(() => this.end(text, DISCONNECT_REASON.SERVICE_NOT_AVAILABLE), this.#options.times.closeLingerMs);
@@ -318,14 +323,14 @@ export class ClientConnection implements Connection {
 
   async #lostVm(reason: string | null, tunnel: TunnelName): Promise<void> {
     if (this.#over.signal.aborted) return;
-    this.#options.log.info("the VM's connection closed", { reason: reason === null ? null : printable(reason) });
+    this.#log.info("the VM's connection closed", { reason: reason === null ? null : printable(reason) });
     const why = await whyTunnelEnded(tunnel, this.#options.times.hostConnectTimeoutMs);
     this.end(why, DISCONNECT_REASON.CONNECTION_LOST);
   }
 
   #closed(): void {
     if (this.#over.signal.aborted) return;
-    this.#options.log.info("client left");
+    this.#log.info("client left");
     this.#release();
   }
 

@@ -113,7 +113,8 @@ export class EndToEndConnection implements Connection {
   #release(reason: string): void {
     if (this.#over.signal.aborted) return;
     this.#over.abort();
-    this.#options.log.info("connection ended", { reason: printable(reason) });
+    const { log, strangersLog } = this.#options;
+    (this.#loggedIn ? log : strangersLog).info("connection ended", { reason: printable(reason) });
     this.#forget();
     this.#tunnel?.destroy();
   }

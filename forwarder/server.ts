@@ -6,6 +6,7 @@ import { newObjectName } from "../protocol/ids.ts";
 import { forwarderAudience } from "../protocol/ticket.ts";
 import type { VerifierLimits } from "../protocol/verifier.ts";
 import type { ServiceCredential } from "../service/credential.ts";
+import { limitLines } from "../service/limited-log.ts";
 import { LiveSessions } from "../service/live-sessions.ts";
 import type { Log } from "../service/log.ts";
 import { joinRegion, type Membership, type MembershipTimes } from "../service/membership.ts";
@@ -153,6 +154,7 @@ class Door {
       randomBytes,
       clock: options.clock,
       log,
+      strangersLog: limitLines(log, settings.POSTERN_SSH_STRANGER_LOG_LINES, () => performance.now()),
     };
     this.#listener = createServer(
       { noDelay: true, keepAlive: true, keepAliveInitialDelay: settings.POSTERN_TCP_KEEPALIVE_MS },

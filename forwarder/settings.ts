@@ -71,6 +71,8 @@ export const forwarderSettings = z.object({
   POSTERN_SSH_UNAUTHENTICATED_FULL: wholeNumber(500, 1),
   /** Unauthenticated connections at once from one address (IPv6: one /64). */
   POSTERN_SSH_UNAUTHENTICATED_PER_ADDRESS: wholeNumber(100, 1),
+  /** Log lines a second about connections that have not logged in; the next line says how many were left out, and metrics count them all. */
+  POSTERN_SSH_STRANGER_LOG_LINES: wholeNumber(100),
   /** Ciphers offered to clients, whose own order decides among them. An OpenSSH that has one with AES-GCM is offered only those. */
   POSTERN_SSH_CIPHERS: cipherList.prefault(CIPHERS.join(",")),
   /** How long an OpenSSH may take to name its ciphers before it is offered all of them. 0: it is not waited for. */

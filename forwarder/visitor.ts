@@ -30,6 +30,8 @@ export interface VisitorServices {
   readonly randomBytes: RandomBytes;
   readonly clock: Clock;
   readonly log: Log;
+  /** For what strangers can have written as often as they like. */
+  readonly strangersLog: Log;
 }
 
 const IDENTIFICATION = Buffer.from(`SSH-2.0-${SOFTWARE}\r\n`);
@@ -171,7 +173,8 @@ export class Visitor {
   }
 
   #common(): ConnectionOptions {
-    const { settings, admitter, sessions, metrics, log } = this.#services;
+    const { settings, admitter, sessions, metrics, log, strangersLog } = this.#services;
+    const about = { session: this.#id, client: this.#address };
     return {
       id: this.#id,
       socket: this.#socket,
@@ -186,7 +189,8 @@ export class Visitor {
         closeLingerMs: settings.POSTERN_CLOSE_LINGER_MS,
         typedNoteMs: settings.POSTERN_SSH_TYPED_NOTE_MS,
       },
-      log: log.child({ session: this.#id, client: this.#address }),
+      log: log.child(about),
+      strangersLog: strangersLog.child(about),
       onLogin: () => {
         clearTimeout(this.#grace);
         this.#place?.loggedIn();
@@ -202,7 +206,7 @@ export class Visitor {
 
   #turnAway(reason: string): void {
     this.#services.metrics.turnedAway({ reason });
-    this.#services.log.info("connection turned away", { session: this.#id, client: this.#address, reason });
+    this.#services.strangersLog.info("connection turned away", { session: this.#id, client: this.#address, reason });
     this.#socket.destroy();
   }
 

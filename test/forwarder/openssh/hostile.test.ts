@@ -93,6 +93,19 @@ test("garbage instead of SSH is turned away", async () => {
   await othersGoOn();
 });
 
+test("strangers have only so many lines written about them, and who logs in has his", async () => {
+  await world.close();
+  world = await openWorld({ env: { POSTERN_SSH_STRANGER_LOG_LINES: "2" } });
+  for (let stranger = 0; stranger < 30; stranger += 1) {
+    const socket = raw();
+    socket.write(stranger % 2 === 0 ? "GET / HTTP/1.1\r\n\r\n" : "SSH-2.0-x\r\nno packet, which is why this ends");
+    await closed(socket);
+  }
+  expect(world.log.length).toBeLessThan(30);
+  await othersGoOn();
+  expect(world.log.join("")).toContain('"message":"logged in"');
+});
+
 test.each([
   ["random bytes", randomBytes(4_096)],
   ["a packet of two gigabytes", Buffer.concat([uint32(0x7fffffff), Buffer.alloc(100)])],
