@@ -23,6 +23,9 @@ export interface ReadProtocol {
 /** Unread bytes at which the socket is no longer read; less is not worth the calls. */
 const HOLD_BYTES = 262_144;
 
+/** Up to here unread bytes are a packet or two that somebody waits for. Of more there is more to come, and together they cost less. */
+const FEW_BYTES = 4_096;
+
 const turns = new Turns(() => performance.now(), setImmediate);
 
 const readers = new WeakMap<object, LegReader>();
@@ -98,7 +101,7 @@ export class LegReader {
       this.#orders -= 1;
       if (this.#gone || this.#protocol._destruct === undefined) return;
       this.#results.push(step);
-      this.#turn.ask();
+      this.#turn.ask(false);
     };
     work.then(
       (value) => resume(() => use(value)),
@@ -134,6 +137,11 @@ export class LegReader {
     return this.#owed && this.#chunks.length > 0 && !(this.#ended && this.#orders > 0);
   }
 
+  /** Calls back once all packets of this turn are handed over; soon, when none is being read. */
+  afterTurn(callback: () => void): void {
+    turns.afterPiece(callback);
+  }
+
   pause(): void {
     this.#paused = true;
     this.#socket.pause();
@@ -148,7 +156,7 @@ export class LegReader {
   readonly take = (chunk: Buffer, at: number, end: number): undefined => {
     this.#chunks.push({ chunk, at, end });
     this.#unreadBytes += end - at;
-    this.#turn.ask();
+    this.#turn.ask(this.#owed && this.#unreadBytes <= FEW_BYTES);
     if (this.#unreadBytes < HOLD_BYTES || this.#held) return;
     this.#held = true;
     this.#socket.pause();

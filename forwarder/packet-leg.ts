@@ -2,7 +2,7 @@ import { createRequire } from "node:module";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import ssh2 from "ssh2";
-import { free } from "../service/free.ts";
+import { freeing } from "../service/free.ts";
 import { LARGE_PACKET_BYTES, USUAL_PACKET_BYTES } from "./gcm.ts";
 import { LegReader, type ReadProtocol } from "./leg-reader.ts";
 import { OffLoop } from "./off-loop.ts";
@@ -171,7 +171,7 @@ class Ssh2Leg implements PacketLeg {
   }
 
   readonly #write = (bytes: Uint8Array): void => {
-    this.#socket.write(bytes, () => free(bytes));
+    this.#socket.write(bytes, freeing(bytes));
   };
 
   sendNow(payload: Uint8Array): void {
@@ -220,11 +220,13 @@ class Ssh2Leg implements PacketLeg {
     if (this.#corked) return;
     this.#corked = true;
     this.#socket.cork();
-    process.nextTick(() => {
-      this.#corked = false;
-      this.#socket.uncork();
-    });
+    this.#reader.afterTurn(this.#uncork);
   }
+
+  readonly #uncork = (): void => {
+    this.#corked = false;
+    this.#socket.uncork();
+  };
 
   // ssh2 has just sent what it held during the key exchange.
   #released(): void {

@@ -9,13 +9,19 @@ const AHEAD_MS = 100;
 /** How far behind it can fall; where a new one starts, since strangers must not outrank those who have paid. */
 const MOST_BEHIND_MS = 500;
 
+/** The part of the process that those over their share may use without waiting, all together, while nobody waits. */
+const SPARE_SHARE = 0.5;
+
 /** Does what there is to do until nothing is left, or `isOver` after at least one step; answers whether all is done. */
 export type Work = (isOver: () => boolean) => boolean;
 
 /** One connection's place among the others. */
 export interface Turn {
-  /** There is something to do: does it now or, if the connection had more than its share or is new, when its turn comes. */
-  ask(): void;
+  /**
+   * There is something to do: does it now or, if the connection had more than its share or is new, when its turn comes.
+   * `little`: it is known to take little, and need not wait for a turn when nobody else does.
+   */
+  ask(little: boolean): void;
   /** Nothing is to do any more. */
   leave(): void;
 }
@@ -29,13 +35,18 @@ interface Entry {
 
 /**
  * Shares one event loop between connections, so that neither a flood of small packets nor the key exchanges of many strangers
- * make others wait: who uses little is served at once, the others in turns, those first who are least ahead of their share.
+ * make others wait: who uses little is served at once, the others in turns, those first who are least ahead of their share. Of
+ * those a connection that is alone with small packets, one after the other, need not wait either.
  */
 export class Turns {
   readonly #now: () => number;
   readonly #later: (callback: () => void) => void;
   readonly #waiting = new Set<Entry>();
+  readonly #afterwards: (() => void)[] = [];
   #called = false;
+  #serves = false;
+  /** When all work together will have used no more than `SPARE_SHARE`. */
+  #spareAt = Number.NEGATIVE_INFINITY;
 
   /** `now`: milliseconds that never go back; `later`: calls back once sockets have been looked at. */
   constructor(now: () => number, later: (callback: () => void) => void) {
@@ -46,7 +57,7 @@ export class Turns {
   join(work: Work): Turn {
     const entry: Entry = { work, paidAt: this.#now() + MOST_BEHIND_MS, waits: false };
     return {
-      ask: () => this.#ask(entry),
+      ask: (little) => this.#ask(entry, little),
       leave: () => {
         entry.waits = false;
         this.#waiting.delete(entry);
@@ -54,11 +65,22 @@ export class Turns {
     };
   }
 
-  #ask(entry: Entry): void {
+  /** Calls back at the end of the piece of work that is being done; soon, when none is. */
+  afterPiece(callback: () => void): void {
+    if (this.#serves) this.#afterwards.push(callback);
+    else process.nextTick(callback);
+  }
+
+  #ask(entry: Entry, little: boolean): void {
     if (entry.waits) return;
     const now = this.#now();
-    if (entry.paidAt - now <= AHEAD_MS) this.#serve(entry, now);
+    if (entry.paidAt - now <= AHEAD_MS || (little && this.#hasSpare(now))) this.#serve(entry, now);
     else this.#wait(entry);
+  }
+
+  // Bounds what others whose bytes came in the same look at the sockets may have to wait for.
+  #hasSpare(now: number): boolean {
+    return this.#waiting.size === 0 && this.#spareAt - now < TURN_MS;
   }
 
   #wait(entry: Entry): void {
@@ -89,10 +111,22 @@ export class Turns {
 
   #serve(entry: Entry, now: number): void {
     const end = now + PIECE_MS;
-    const done = entry.work(() => this.#now() >= end);
+    const done = this.#do(entry, end);
     const ended = this.#now();
+    this.#spareAt = Math.max(this.#spareAt, now) + (ended - now) / SPARE_SHARE;
     entry.paidAt = Math.min(Math.max(entry.paidAt, now) + (ended - now) / SHARE, ended + MOST_BEHIND_MS);
     if (!done) this.#wait(entry);
+  }
+
+  #do(entry: Entry, end: number): boolean {
+    this.#serves = true;
+    try {
+      return entry.work(() => this.#now() >= end);
+    } finally {
+      this.#serves = false;
+      for (const callback of this.#afterwards) callback();
+      this.#afterwards.length = 0;
+    }
   }
 
   /** Of those that are equally far ahead the one that waits longest. */

@@ -1,6 +1,6 @@
 import type { Socket } from "node:net";
 import type { Result } from "../protocol/failures.ts";
-import { free } from "../service/free.ts";
+import { freeing } from "../service/free.ts";
 import { pump } from "../service/pump.ts";
 import { type Companion, LifeOver, type MachineLife } from "./machine-life.ts";
 import { acknowledged } from "./unacknowledged.ts";
@@ -105,7 +105,7 @@ export class TunnelSplice implements Companion {
 
   /** False: it is better to wait for `drain` before more is written. */
   #write(chunk: Buffer): boolean {
-    return !this.#guest.writable || this.#guest.write(chunk, () => free(chunk));
+    return !this.#guest.writable || this.#guest.write(chunk, freeing(chunk));
   }
 
   #readClient(): void {

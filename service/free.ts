@@ -7,8 +7,17 @@ const WORTH_BYTES = 4_096;
  * a part of something, and small ones, are left alone.
  */
 export function free(bytes: Uint8Array): void {
+  if (!isWorth(bytes)) return;
   const { buffer } = bytes;
-  if (bytes.length < WORTH_BYTES || bytes.length !== buffer.byteLength) return;
   // A transfer detaches the buffer; to no bytes at all, it frees them.
   if (buffer instanceof ArrayBuffer) buffer.transfer(0);
+}
+
+/** What a stream is to call once it has written bytes, to free them; undefined where that does nothing but cost the call. */
+export function freeing(bytes: Uint8Array): (() => void) | undefined {
+  return isWorth(bytes) ? () => free(bytes) : undefined;
+}
+
+function isWorth(bytes: Uint8Array): boolean {
+  return bytes.length >= WORTH_BYTES && bytes.length === bytes.buffer.byteLength;
 }

@@ -1,5 +1,5 @@
 import type { Duplex } from "node:stream";
-import { free } from "./free.ts";
+import { freeing } from "./free.ts";
 
 /**
  * Copies everything from one stream to another, the end included, no faster than it is taken. What `pipe` does, but each
@@ -9,7 +9,7 @@ import { free } from "./free.ts";
 export function pump(from: Duplex, to: Duplex, onBytes: (bytes: number) => void = () => undefined): void {
   from.on("data", (chunk: Buffer) => {
     onBytes(chunk.length);
-    if (to.writable && !to.write(chunk, () => free(chunk))) from.pause();
+    if (to.writable && !to.write(chunk, freeing(chunk))) from.pause();
   });
   to.on("drain", () => from.resume());
   to.on("close", () => from.resume());

@@ -34,9 +34,9 @@ function connection(name: string, stepMs: number, steps = 0) {
     return left === 0;
   });
   return {
-    ask: (more = 1) => {
+    ask: (more = 1, little = false) => {
       left += more;
-      turn.ask();
+      turn.ask(little);
     },
     leave: () => turn.leave(),
   };
@@ -114,4 +114,41 @@ test("a connection that left is not served any more", () => {
   gone.leave();
   nextRound();
   expect(done).toEqual([]);
+});
+
+test("a connection that had more than its share is served at once while it is alone and wants little", () => {
+  const user = connection("user", 0.1);
+  for (let packet = 0; packet < 100; packet += 1) {
+    user.ask(1, true);
+    now += 0.1;
+  }
+  expect(done.length).toBe(100);
+  expect(later).toEqual([]);
+});
+
+test("connections that had more than their share together take no more than a piece at once", () => {
+  const users = Array.from({ length: 50 }, () => connection("user", 0.1));
+  for (const user of users) user.ask(1, true);
+  expect(done.length).toBeLessThanOrEqual(11);
+  while (later.length > 0) nextRound();
+  expect(done.length).toBe(50);
+});
+
+test("who had more than its share and wants little waits behind those that wait", () => {
+  connection("stranger", 0.1).ask();
+  connection("user", 0.1).ask(1, true);
+  expect(done).toEqual([]);
+  nextRound();
+  expect(done).toEqual(["stranger", "user"]);
+});
+
+test("what is to be done after a piece is done at its end, also when it failed", () => {
+  const failing = turns.join(() => {
+    turns.afterPiece(() => done.push("after"));
+    done.push("failed");
+    throw new Error("failed");
+  });
+  now = 1_000;
+  expect(() => failing.ask(false)).toThrow("failed");
+  expect(done).toEqual(["failed", "after"]);
 });
