@@ -24,7 +24,7 @@ import { sshEcho } from "./ssh-echo.ts";
 import { sshLoginAsleep } from "./ssh-login-asleep.ts";
 import { sshHostile, sshIdle } from "./ssh-memory.ts";
 import { sshNeighbour } from "./ssh-neighbour.ts";
-import { sftpSmallFar, sftpSmallVsDirect, sftpSmallVsJump } from "./ssh-small-files.ts";
+import { sftpSmall, sftpSmallFar } from "./ssh-small-files.ts";
 import { sshDownVsDirect, sshDownVsJump, sshUpVsJump } from "./ssh-throughput.ts";
 import { sshWorkersScaling } from "./ssh-workers.ts";
 
@@ -48,8 +48,7 @@ const BENCHMARKS: readonly Benchmark[] = [
   sshDownVsDirect,
   sshDownVsJump,
   sshUpVsJump,
-  sftpSmallVsDirect,
-  sftpSmallVsJump,
+  ...sftpSmall,
   sftpSmallFar,
   sshCpu,
   sshWorkersScaling,

@@ -5,6 +5,7 @@ import { run } from "../test/system/command.ts";
 import { inTurns } from "./cpu.ts";
 import { type Address, openDistance } from "./distance.ts";
 import type { Benchmark } from "./figure.ts";
+import { behindRelays } from "./relays.ts";
 import { runInGuest, withWays } from "./ssh-ways.ts";
 
 const FILES = 10_000;
@@ -24,29 +25,46 @@ do
   head -c $(( count * ${FILE_BYTES} )) /dev/urandom | split -b ${FILE_BYTES} -d -a 5 -
 done`;
 
+/** As many as the ways through the forwarder have: itself and the VM's host. */
+const HOPS = 2;
+
+type Way = "through" | "direct" | "jump" | "relays";
+
 /**
- * Small files a second that `sftp` fetches, one after the other with several round trips each, through the forwarder against
- * another way. On one machine a round trip takes no time but what the processes on the way take, which are three times as many.
+ * Small files a second that `sftp` fetches, one after the other with four round trips each, one way against another. On one machine a
+ * round trip takes no time but what the processes on the way take, and the forwarder and the host are two more that each
+ * message has to wake, there and back. `relays` has two that do nothing else: what is lost between it and `direct` is lost to any
+ * design with a hop at the region's edge and one at the VM's host, and what is lost between it and `through` is what ours do with the bytes.
  */
-function smallFiles(id: string, against: string, baseline: "direct" | "jump"): Benchmark {
+function smallFiles(id: string, against: string, ours: Way, theirs: Way): Benchmark {
   return {
     id,
     against,
     measure: (system) =>
-      withWays(system, async ({ vm, through, [baseline]: other }) => {
+      withWays(system, async ({ vm, through, direct, directAddress, jump }) => {
         await runInGuest(vm, MAKE_FILES);
-        return inTurns(
-          () => fetchAll(through, FILES),
-          () => fetchAll(other, FILES),
-          "files/s",
-          ROUNDS,
-        );
+        return behindRelays(directAddress, HOPS, (address) => {
+          const ways = { through, direct, jump, relays: [...leadTo(address), ...direct] };
+          return inTurns(
+            () => fetchAll(ways[ours], FILES),
+            () => fetchAll(ways[theirs], FILES),
+            "files/s",
+            ROUNDS,
+          );
+        });
       }),
   };
 }
 
-export const sftpSmallVsDirect = smallFiles("ssh.sftp_small_vs_direct", "direct sshd in the same guest", "direct");
-export const sftpSmallVsJump = smallFiles("ssh.sftp_small_vs_jump", "ProxyJump to the same guest", "jump");
+const DIRECT = "direct sshd in the same guest";
+const RELAYS = "the same sshd behind two bare TCP relays";
+
+export const sftpSmall: readonly Benchmark[] = [
+  smallFiles("ssh.sftp_small_vs_direct", DIRECT, "through", "direct"),
+  smallFiles("ssh.sftp_small_vs_jump", "ProxyJump to the same guest", "through", "jump"),
+  smallFiles("ssh.sftp_small_vs_relays", RELAYS, "through", "relays"),
+  smallFiles("ssh.sftp_small_relays_vs_direct", DIRECT, "relays", "direct"),
+];
 
 /** The same with a client to which both are equally far. */
 export const sftpSmallFar: Benchmark = {
@@ -71,10 +89,15 @@ export const sftpSmallFar: Benchmark = {
 async function fromAfar<T>(address: Address, use: (options: readonly string[]) => Promise<T>): Promise<T> {
   const distance = await openDistance(address, ONE_WAY_MS);
   try {
-    return await use(["-oHostname=127.0.0.1", `-oPort=${distance.port}`]);
+    return await use(leadTo({ host: "127.0.0.1", port: distance.port }));
   } finally {
     distance.close();
   }
+}
+
+/** Options of `sftp` that count before those of a way behind them. */
+function leadTo({ host, port }: Address): readonly string[] {
+  return [`-oHostname=${host}`, `-oPort=${port}`];
 }
 
 async function fetchAll(way: readonly string[], files: number): Promise<number> {
