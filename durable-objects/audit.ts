@@ -20,6 +20,9 @@ const INSERT_ALL = `
     value->>'identityId', value->>'linuxUser', value->>'clientAddress', value->>'verdict', value->>'failure'
   FROM json_each(?) ORDER BY key`;
 
+/** So many fit into one statement: a value bound to it may have 2 MB (Durable Objects, limits of SQL storage). */
+const EVENTS_A_STATEMENT = 1_000;
+
 const DAY_MS = 86_400_000;
 
 type Columns = {
@@ -46,8 +49,10 @@ export class Audit extends StoredObject implements AuditApi {
   async append(events: readonly AuditEvent[]): Promise<Result<null>> {
     this.schema.prepare();
     this.ctx.storage.transactionSync(() => {
-      // One statement for all: each would cost more to bind and begin than its row.
-      this.sql.exec(INSERT_ALL, JSON.stringify(events));
+      // Not one statement each, which would cost more to bind and begin than its row.
+      for (let first = 0; first < events.length; first += EVENTS_A_STATEMENT) {
+        this.sql.exec(INSERT_ALL, JSON.stringify(events.slice(first, first + EVENTS_A_STATEMENT)));
+      }
       this.#forgetMost();
     });
     if ((await this.ctx.storage.getAlarm()) === null) await this.ctx.storage.setAlarm(this.clock() + DAY_MS);

@@ -8,7 +8,7 @@ import { v5Endpoints } from "./dialects/v5/index.ts";
 import type { Edge, EdgeEnv, EdgeHono } from "./edge.ts";
 import { jsonAnswer } from "./http/answers.ts";
 import { begin, finish } from "./http/begin.ts";
-import { answerPreflights, openToBrowsers } from "./http/cors.ts";
+import { answerPreflights, isPreflight, openToBrowsers } from "./http/cors.ts";
 import { answerError, answerUnknown } from "./http/fallbacks.ts";
 import { refuseHead } from "./http/head-limit.ts";
 import { publicRoutes } from "./http/public-routes.ts";
@@ -44,7 +44,9 @@ export function createApp(): App {
 }
 
 function callApi(api: Hono<EdgeHono>, edge: Edge, request: Request, context: ExecutionContext): Response | Promise<Response> {
-  return refuseHead(edge, request) ?? api.fetch(request, edge, context);
+  // A preflight of any size is answered: else no page could read that what it asks for is refused, nor why.
+  const refused = isPreflight(edge, request) ? null : refuseHead(edge, request);
+  return refused ?? api.fetch(request, edge, context);
 }
 
 /** Every route it serves. Paths are matched as they were sent, so an encoded slash stays inside its segment. */

@@ -267,6 +267,35 @@ describe("an account's trail is bounded", () => {
     return listed.ok ? listed.value.map(({ id }) => id) : [];
   };
 
+  it("in one batch as large as any: each event as it was given, in its order", async () => {
+    const stub = fresh();
+    const odd = { ...event, credentialId: "007", linuxUser: "1e3", clientAddress: `"'\\\n\u2028 \u00e9\u{1f600}`, at: Date.now() };
+    const plain = Array.from({ length: 9_999 }, (_, number) => ({
+      ...event,
+      at: odd.at + number,
+      traceId: String(number).padStart(300, "0"),
+    }));
+    await stub.append([odd, ...plain]);
+    const listed = await stub.list({ before: 4, limit: 100 });
+    expect(listed).toEqual({
+      ok: true,
+      value: [
+        { ...plain[1], id: 3 },
+        { ...plain[0], id: 2 },
+        { ...odd, id: 1 },
+      ],
+    });
+    await runInDurableObject(stub, (_object, state) => {
+      const types = "typeof(at) AS at, typeof(credential_id) AS credential, typeof(vm_id) AS vm";
+      const [first] = state.storage.sql.exec(`SELECT ${types} FROM events WHERE id = 1`).toArray();
+      expect(first).toEqual({ at: "integer", credential: "text", vm: "null" });
+      expect(state.storage.sql.exec("SELECT COUNT(*) AS count, MAX(id) AS id FROM events").one()).toEqual({
+        count: 10_000,
+        id: 10_000,
+      });
+    });
+  });
+
   it("in number: the oldest go first", async () => {
     const stub = fresh();
     await setSettings(stub, { AUDIT_MAX_EVENTS: 3 });

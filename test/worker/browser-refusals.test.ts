@@ -73,3 +73,12 @@ describe.each(["/v1/vms", "/v5/vms"])("a page can read why %s refused", (path) =
     await expectReadable(await fromPage(path, bearer(key), { ACCOUNT: { getByName: faulty } }), 500);
   });
 });
+
+it("a page can read why a request is refused whose head is too large, since its preflight is answered", async () => {
+  const small = { MAX_REQUEST_HEAD_BYTES: "300" };
+  const path = `/v1/vms?limit=${"9".repeat(300)}`;
+  const asked = { "access-control-request-method": "GET", "access-control-request-headers": "authorization" };
+  const preflight = await fromPage(path, asked, small, { method: "OPTIONS" });
+  expect([preflight.status, preflight.headers.get("access-control-allow-origin")]).toEqual([204, "*"]);
+  await expectReadable(await fromPage(path, {}, small), 431);
+});

@@ -40,13 +40,13 @@ export async function fetchHost(edge: Edge, hostUrl: string, ticket: string, cal
   const content = call.body?.content ?? null;
   const { HOST_TIMEOUT_MS, UPLOAD_TIMEOUT_MS } = edge.settings;
   const limitMs = isStreamed(content) ? UPLOAD_TIMEOUT_MS : HOST_TIMEOUT_MS;
-  const answer = fetch(`${hostUrl.replace(/\/+$/, "")}${call.path}`, {
-    method: call.method,
-    headers,
-    body: content,
-    redirect: "manual",
-  });
   try {
+    const answer = fetch(`${hostUrl.replace(/\/+$/, "")}${call.path}`, {
+      method: call.method,
+      headers,
+      body: content,
+      redirect: "manual",
+    });
     // A call that takes too long is not aborted, which would cost every call a controller: it ends with the request, soon after.
     const response = await edge.timeLimits.within(limitMs, answer);
     if (response === null) return unavailable(edge, hostUrl, "TimeoutError");

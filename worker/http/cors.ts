@@ -47,6 +47,11 @@ export function openToBrowsers({ url }: Edge, request: Request, answer: Response
   return answer;
 }
 
+/** Whether a request is what a browser asks before it lets a page call. */
+export function isPreflight({ url }: Edge, request: Request): boolean {
+  return request.method === "OPTIONS" && IN_A_DIALECT.test(url.pathname);
+}
+
 /** Answers what a browser asks before it lets a page call. */
 export function answerPreflights(api: Hono<EdgeHono>): void {
   for (const dialect of DIALECTS) {
