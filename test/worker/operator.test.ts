@@ -1,6 +1,8 @@
 import { beforeAll, describe, expect, it } from "vitest";
+import { bindings } from "../durable-objects/objects.ts";
+import { served } from "./support/served.ts";
 import { enrolService } from "./support/services.ts";
-import { call, must, newAccount, newIdentity, newVm, OPERATOR_KEY, openWorld, type World } from "./support/world.ts";
+import { call, must, newAccount, newIdentity, newVm, OPERATOR_KEY, ORIGIN, openWorld, type World } from "./support/world.ts";
 
 const ROUTES = [
   ["POST", "/operator/v1/accounts"],
@@ -88,6 +90,23 @@ it("the operator makes a join token that enrols one service, sees the service, a
   await must(`${REGION}/services/${serviceId}`, { method: "DELETE", key: OPERATOR_KEY });
   expect((await feed()).status).toBe(401);
   expect((await call(`${REGION}/services/${serviceId}`, { method: "DELETE", key: OPERATOR_KEY })).status).toBe(404);
+});
+
+it("a service that is revoked while it dials its feed is told so", async () => {
+  const { serviceId, assertion } = await enrolService((await joinToken({ kind: "forwarder" })).joinToken, { kind: "forwarder" });
+  const getByName = (name: string) => {
+    const region = bindings.REGION.getByName(name);
+    const checkService = async (text: string) => {
+      const standing = await region.checkService(text);
+      await must(`${REGION}/services/${serviceId}`, { method: "DELETE", key: OPERATOR_KEY });
+      return standing;
+    };
+    return { checkService, fetch: (request: Request) => region.fetch(request) };
+  };
+  const headers = { authorization: `Bearer ${await assertion()}`, upgrade: "websocket" };
+  const response = await served(`${ORIGIN}/service/v1/feed`, { headers }, { ...bindings, REGION: { getByName } });
+  expect([response.status, await response.json()]).toEqual([401, expect.objectContaining({ kind: "service-key-refused" })]);
+  expect(response.headers.get("x-freestyle-trace-id")).toMatch(/^[0-9a-f]{32}$/);
 });
 
 it("a join token lives as long as it was told to, but never longer than a day", async () => {

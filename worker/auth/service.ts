@@ -19,7 +19,7 @@ export interface ServicePrincipal extends ServiceStanding {
  * Its own kind, not `credential-invalid`: a forwarder sends a person's token too, and must not tell the person that the
  * token is wrong when it is the forwarder's own standing that does not hold.
  */
-const SERVICE_REFUSED = failure(
+export const SERVICE_REFUSED = failure(
   "service-key-refused",
   "This service is not known here: enrol it with a join token, or it was revoked.",
 );

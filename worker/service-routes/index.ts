@@ -15,7 +15,13 @@ import { type Attempt, newAttempt, noteVerdict } from "../audit/attempt.ts";
 import { noteLinuxUser, noteNames } from "../audit/deed.ts";
 import { type Deed, recordAttempt } from "../audit/record.ts";
 import { authenticateText } from "../auth/authenticate.ts";
-import { authenticateEnroller, authenticateService, ENROLLER_REFUSED, type ServicePrincipal } from "../auth/service.ts";
+import {
+  authenticateEnroller,
+  authenticateService,
+  ENROLLER_REFUSED,
+  SERVICE_REFUSED,
+  type ServicePrincipal,
+} from "../auth/service.ts";
 import type { Edge, EdgeContext, EdgeHono } from "../edge.ts";
 import { jsonAnswer, serviceFailureAnswer } from "../http/answers.ts";
 import { requestLimits } from "../http/body.ts";
@@ -121,5 +127,7 @@ async function openFeed(c: EdgeContext): Promise<Response> {
   headers.delete("authorization");
   headers.set(FEED_REGION_HEADER, dialler.value.region);
   headers.set(FEED_SERVICE_HEADER, dialler.value.serviceId);
-  return regionObject(edge.env, dialler.value.regionObjectName).fetch(new Request(c.req.url, { headers }));
+  const answer = await regionObject(edge.env, dialler.value.regionObjectName).fetch(new Request(c.req.url, { headers }));
+  // The object looks again: the service may have been revoked since it was asked about the assertion.
+  return answer.status === 101 ? answer : serviceFailureAnswer(SERVICE_REFUSED.failure, edge.settings);
 }
