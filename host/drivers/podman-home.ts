@@ -1,4 +1,4 @@
-import { mkdir, realpath, writeFile } from "node:fs/promises";
+import { mkdir, readFile, realpath, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { agentTag } from "../network/addressing.ts";
 import type { ContainerSettings } from "./container-settings.ts";
@@ -57,17 +57,16 @@ additionalimagestores = [${quoted(imageStore)}]
   );
   const hooks = join(home.runDir, "hooks");
   await mkdir(hooks, { recursive: true, mode: 0o700 });
-  const hook = (name: string, stage: string) =>
-    writeFile(
+  // The text itself, not its path: no engine then needs to find, pass or run a file of ours.
+  const hook = async (name: string, stage: string) => {
+    const script = await readFile(join(import.meta.dirname, `${name}.sh`), "utf8");
+    const command = { path: "/bin/bash", args: ["bash", "-c", script] };
+    await writeFile(
       join(hooks, `${name}.json`),
-      JSON.stringify({
-        version: "1.0.0",
-        hook: { path: join(import.meta.dirname, `${name}.sh`) },
-        when: { always: true },
-        stages: [stage],
-      }),
+      JSON.stringify({ version: "1.0.0", hook: command, when: { always: true }, stages: [stage] }),
     );
-  await hook("delegate-cgroup", "createContainer");
+  };
+  await hook("delegate-cgroup", "createRuntime");
   await hook("own-cgroup", "createRuntime");
   const seccomp = join(home.runDir, "seccomp.json");
   await writeFile(seccomp, await guestSeccomp());
