@@ -73,7 +73,7 @@ export class LegReader {
     this.#protocol = protocol;
     this.#socket = socket;
     this.#owed = connection instanceof ssh2.Client;
-    this.#turn = turns.join((isOver) => this.#read(isOver));
+    this.#turn = turns.join((isOver) => this.#read(isOver), !this.#owed);
     this.#parse = protocol._parse;
     readers.set(protocol, this);
     Object.defineProperty(protocol, "_parse", STEP);
@@ -119,6 +119,7 @@ export class LegReader {
 
   loggedIn(): void {
     this.#owed = true;
+    this.#turn.known();
   }
 
   /** What has come and is not read yet will not be needed. */

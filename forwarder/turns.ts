@@ -11,6 +11,12 @@ const MOST_BEHIND_MS = 500;
 
 /** The part of the process that those over their share may use without waiting, all together, while nobody waits. */
 const SPARE_SHARE = 0.5;
+/** The part of the process that all strangers together may use, so that it is idle, and at once there for others, most of the time. */
+const STRANGERS_SHARE = 0.25;
+/** How far ahead of it they may be: many who come back at once are no flood. */
+const STRANGERS_AHEAD_MS = 1_000;
+/** Wait before strangers alone, who are further ahead, are looked at again. */
+const STRANGERS_PAUSE_MS = 4;
 
 /** Does what there is to do until nothing is left, or `isOver` after at least one step; answers whether all is done. */
 export type Work = (isOver: () => boolean) => boolean;
@@ -22,6 +28,8 @@ export interface Turn {
    * `little`: it is known to take little, and need not wait for a turn when nobody else does.
    */
   ask(little: boolean): void;
+  /** Has logged in: no stranger any more. */
+  known(): void;
   /** Nothing is to do any more. */
   leave(): void;
 }
@@ -31,6 +39,7 @@ interface Entry {
   /** When it will have used no more than its share. */
   paidAt: number;
   waits: boolean;
+  isStranger: boolean;
 }
 
 /**
@@ -43,21 +52,32 @@ export class Turns {
   readonly #later: (callback: () => void) => void;
   readonly #waiting = new Set<Entry>();
   readonly #afterwards: (() => void)[] = [];
-  #called = false;
   #serves = false;
   /** When all work together will have used no more than `SPARE_SHARE`. */
   #spareAt = Number.NEGATIVE_INFINITY;
+  readonly #after: (callback: () => void, ms: number) => void;
+  #called = false;
+  #pausing = false;
+  #strangersPaidAt = Number.NEGATIVE_INFINITY;
 
-  /** `now`: milliseconds that never go back; `later`: calls back once sockets have been looked at. */
-  constructor(now: () => number, later: (callback: () => void) => void) {
+  /** `now`: milliseconds that never go back; `later`: calls back once sockets have been looked at; `after`: in a while. */
+  constructor(
+    now: () => number,
+    later: (callback: () => void) => void,
+    after: (callback: () => void, ms: number) => void = setTimeout,
+  ) {
     this.#now = now;
     this.#later = later;
+    this.#after = after;
   }
 
-  join(work: Work): Turn {
-    const entry: Entry = { work, paidAt: this.#now() + MOST_BEHIND_MS, waits: false };
+  join(work: Work, isStranger = false): Turn {
+    const entry: Entry = { work, paidAt: this.#now() + MOST_BEHIND_MS, waits: false, isStranger };
     return {
       ask: (little) => this.#ask(entry, little),
+      known: () => {
+        entry.isStranger = false;
+      },
       leave: () => {
         entry.waits = false;
         this.#waiting.delete(entry);
@@ -74,7 +94,8 @@ export class Turns {
   #ask(entry: Entry, little: boolean): void {
     if (entry.waits) return;
     const now = this.#now();
-    if (entry.paidAt - now <= AHEAD_MS || (little && this.#hasSpare(now))) this.#serve(entry, now);
+    const isDue = entry.paidAt - now <= AHEAD_MS || (little && this.#hasSpare(now));
+    if (isDue && this.#isServed(entry, now)) this.#serve(entry, now);
     else this.#wait(entry);
   }
 
@@ -100,7 +121,11 @@ export class Turns {
     const end = this.#now() + TURN_MS;
     let now = this.#now();
     while (this.#waiting.size > 0 && now < end) {
-      const entry = this.#mostDeserving();
+      const entry = this.#mostDeserving(now);
+      if (entry === undefined) {
+        this.#pause();
+        return;
+      }
       entry.waits = false;
       this.#waiting.delete(entry);
       this.#serve(entry, now);
@@ -109,12 +134,22 @@ export class Turns {
     if (this.#waiting.size > 0) this.#call();
   }
 
+  #pause(): void {
+    if (this.#pausing) return;
+    this.#pausing = true;
+    this.#after(() => {
+      this.#pausing = false;
+      if (this.#waiting.size > 0) this.#call();
+    }, STRANGERS_PAUSE_MS);
+  }
+
   #serve(entry: Entry, now: number): void {
     const end = now + PIECE_MS;
     const done = this.#do(entry, end);
     const ended = this.#now();
     this.#spareAt = Math.max(this.#spareAt, now) + (ended - now) / SPARE_SHARE;
     entry.paidAt = Math.min(Math.max(entry.paidAt, now) + (ended - now) / SHARE, ended + MOST_BEHIND_MS);
+    if (entry.isStranger) this.#strangersPaidAt = Math.max(this.#strangersPaidAt, now) + (ended - now) / STRANGERS_SHARE;
     if (!done) this.#wait(entry);
   }
 
@@ -129,11 +164,16 @@ export class Turns {
     }
   }
 
-  /** Of those that are equally far ahead the one that waits longest. */
-  #mostDeserving(): Entry {
-    let [found] = this.#waiting;
-    for (const entry of this.#waiting) if (found === undefined || entry.paidAt < found.paidAt) found = entry;
-    if (found === undefined) throw new Error("nobody waits");
+  #isServed(entry: Entry, now: number): boolean {
+    return !entry.isStranger || this.#strangersPaidAt - now <= STRANGERS_AHEAD_MS;
+  }
+
+  /** Of those that are equally far ahead the one that waits longest; undefined while only strangers wait who had more than their share. */
+  #mostDeserving(now: number): Entry | undefined {
+    let found: Entry | undefined;
+    for (const entry of this.#waiting) {
+      if (this.#isServed(entry, now) && (found === undefined || entry.paidAt < found.paidAt)) found = entry;
+    }
     return found;
   }
 }

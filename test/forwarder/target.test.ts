@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
 import ssh2 from "ssh2";
 import { afterEach, expect, test } from "vitest";
 import { attachLeg, socketOf } from "../../forwarder/packet-leg.ts";
@@ -29,6 +29,10 @@ async function vm(
     });
   });
   const listener = createServer((socket) => server.injectSocket(socket));
+  return { socket: await connectTo(listener), tried };
+}
+
+async function connectTo(listener: Server): Promise<Socket> {
   listener.listen(0, "127.0.0.1");
   await once(listener, "listening");
   const socket = connect((listener.address() as AddressInfo).port, "127.0.0.1");
@@ -36,7 +40,7 @@ async function vm(
     socket.destroy();
     listener.close();
   });
-  return { socket, tried };
+  return socket;
 }
 
 function logIn(socket: Socket, hostKey: string, closed: (reason: string | null) => void = () => undefined) {
@@ -101,13 +105,7 @@ test.each([
     };
     goOn();
   });
-  listener.listen(0, "127.0.0.1");
-  await once(listener, "listening");
-  const socket = connect((listener.address() as AddressInfo).port, "127.0.0.1");
-  undo.push(() => {
-    socket.destroy();
-    listener.close();
-  });
+  const socket = await connectTo(listener);
   expect(await logIn(socket, HOST_KEY.publicKey)).toMatchObject({ ok: false, failure: { kind: "host-unavailable" } });
   expect(socket.bytesRead).toBeLessThan(400_000);
 });

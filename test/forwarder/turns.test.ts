@@ -3,16 +3,25 @@ import { Turns } from "../../forwarder/turns.ts";
 
 let now: number;
 let later: (() => void)[];
+/** What is to be called in a while. */
+let after: (() => void)[];
 let turns: Turns;
 let done: string[];
 
 beforeEach(() => {
   now = 0;
   later = [];
+  after = [];
   done = [];
   turns = new Turns(
     () => now,
     (callback) => later.push(callback),
+    (callback, ms) => {
+      after.push(() => {
+        now += ms;
+        callback();
+      });
+    },
   );
 });
 
@@ -22,8 +31,8 @@ function nextRound(): void {
 }
 
 /** A connection with so many steps to do, of so many milliseconds each. */
-function connection(name: string, stepMs: number, steps = 0) {
-  let left = steps;
+function connection(name: string, stepMs: number, isStranger = false) {
+  let left = 0;
   const turn = turns.join((isOver) => {
     while (left > 0) {
       left -= 1;
@@ -32,8 +41,9 @@ function connection(name: string, stepMs: number, steps = 0) {
       if (isOver()) break;
     }
     return left === 0;
-  });
+  }, isStranger);
   return {
+    known: () => turn.known(),
     ask: (more = 1, little = false) => {
       left += more;
       turn.ask(little);
@@ -151,4 +161,42 @@ test("what is to be done after a piece is done at its end, also when it failed",
   now = 1_000;
   expect(() => failing.ask(false)).toThrow("failed");
   expect(done).toEqual(["failed", "after"]);
+});
+
+test("all strangers together use a quarter of the process, then nobody waits for them, and those who have logged in are served", () => {
+  const known = connection("known", 0.1);
+  now = 1_000;
+  for (let stranger = 0; stranger < 500; stranger += 1) connection("stranger", 1, true).ask(100);
+  const began = now;
+  while (now - began < 20_000) {
+    if (later.length > 0) nextRound();
+    else after.shift()?.();
+  }
+  const used = done.filter((name) => name === "stranger").length;
+  // A burst, and then their part.
+  expect(used).toBeGreaterThan(0.24 * (now - began));
+  expect(used).toBeLessThan(0.31 * (now - began));
+  while (later.length > 0) nextRound();
+  known.ask();
+  expect(done.at(-1)).toBe("known");
+  const bulk = connection("bulk", 1);
+  bulk.ask(5);
+  nextRound();
+  expect(done.at(-1)).toBe("bulk");
+});
+
+test("a few strangers who come at once do not wait, and who has logged in is no stranger", () => {
+  const strangers = Array.from({ length: 100 }, () => connection("stranger", 1, true));
+  for (const stranger of strangers) stranger.ask();
+  while (later.length > 0) nextRound();
+  expect(done.length).toBe(100);
+  const [first] = strangers;
+  for (const stranger of strangers.slice(1)) stranger.ask(10);
+  while (later.length > 0) nextRound();
+  expect(after.length).toBe(1);
+  done = [];
+  first?.known();
+  first?.ask();
+  nextRound();
+  expect(done).toEqual(["stranger"]);
 });
