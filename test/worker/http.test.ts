@@ -157,11 +157,13 @@ describe("a browser may call from any page", () => {
   });
 });
 
-it("no cache keeps what one caller reads, nor that it was refused", async () => {
+it("no cache keeps what one caller reads or makes, nor that it was refused", async () => {
   const read = await call("/v1/vms", { key: world.account.key });
   expect([read.status, read.headers.get("cache-control")]).toEqual([200, "no-store"]);
   const refused = await call("/v1/vms");
   expect([refused.status, refused.headers.get("cache-control")]).toEqual([401, "no-store"]);
+  const made = await call("/identity/v1/identities", { method: "POST", key: world.account.key });
+  expect([made.status, made.headers.get("cache-control")]).toEqual([200, "no-store"]);
 });
 
 it("what needs no credential: health and the public ticket keys, which may be kept for a minute", async () => {

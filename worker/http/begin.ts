@@ -53,8 +53,10 @@ export function finish(edge: Edge, request: Request, answer: Response, origin: "
   if (origin === "guest") return answer;
   const steps = edge.timing.header();
   if (steps !== null) headers.set("server-timing", steps);
-  // Answers are one caller's own, and caches know only some of the headers that say who that is. Of other methods they keep nothing.
-  if (isCacheable(request.method) && !headers.has("cache-control")) headers.set("cache-control", "no-store");
+  // Answers are one caller's own, and caches know only some of the headers that say who that is. What a host did for any other method
+  // they do not keep anyway; answers of our own may hold secrets, and say it always.
+  const mustSay = steps === null || isCacheable(request.method);
+  if (mustSay && !headers.has("cache-control")) headers.set("cache-control", "no-store");
   return answer;
 }
 
