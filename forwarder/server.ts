@@ -29,6 +29,8 @@ export interface ForwarderOptions {
   readonly credential: ServiceCredential;
   readonly version: string;
   readonly clock: Clock;
+  /** Milliseconds since any moment, by a clock that nobody sets; absent: the process's own. */
+  readonly monotonic?: Clock;
   readonly randomBytes: RandomBytes;
   /** Uniform in [0, 1). */
   readonly random: () => number;
@@ -69,6 +71,7 @@ export async function startForwarder(options: ForwarderOptions): Promise<Forward
     onDoubt: () => live?.recheckAll(),
     onWelcome: () => sessions?.tellAll(),
     onCloseSession: (session) => sessions?.close(session),
+    ...(options.monotonic === undefined ? {} : { monotonic: options.monotonic }),
     ...(options.membershipTimes === undefined ? {} : { times: options.membershipTimes }),
     ...(options.verifierLimits === undefined ? {} : { limits: options.verifierLimits }),
     ...(options.signal === undefined ? {} : { signal: options.signal }),

@@ -1,4 +1,4 @@
-import { mkdir } from "node:fs/promises";
+import { mkdir, rm } from "node:fs/promises";
 import { messageOf } from "../../service/message-of.ts";
 import { DriverError } from "../driver.ts";
 import type { PodmanHome } from "./podman-home.ts";
@@ -21,21 +21,37 @@ export async function attempt<T>(what: string, request: () => Promise<T>, tolera
   }
 }
 
-/**
- * Makes a request that mounts a disk; once more if the engine's record says that the disk is mounted and its mount point is
- * gone. An engine that is killed between unmounting and writing that down leaves such a record, and every later mount then
- * fails (containers/storage, `layerStore.Mount`: lstat of the recorded mount point). With the directory back, the engine sees
- * that nothing is mounted on it, and mounts.
- */
-export async function withMountPoint<T>(home: PodmanHome, request: () => Promise<T>): Promise<T> {
+/** Makes a request that starts a machine; once more if what an engine left that was killed is in the way, which is mended first. */
+export async function startDespiteLeftovers<T>(home: PodmanHome, request: () => Promise<T>): Promise<T> {
   try {
     return await request();
   } catch (error) {
-    const path = lostMountPoint(String(error), home.diskDir);
-    if (path === null) throw error;
-    await mkdir(path, { mode: 0o700 });
+    if (!(await mend(home, String(error)))) throw error;
     return request();
   }
+}
+
+/**
+ * Mends what makes every start of a machine fail. An engine that is killed between unmounting a disk and writing that down leaves a
+ * record that it is mounted (containers/storage, `layerStore.Mount`: lstat of the recorded mount point): with the directory back, it
+ * sees that nothing is mounted on it, and mounts. A runtime that is killed between making its process file and giving it its name leaves
+ * the file (runc, `createPidFile`), which the next one would make anew. False: it was something else.
+ */
+async function mend({ diskDir, runDir }: PodmanHome, failure: string): Promise<boolean> {
+  const mountPoint = lostMountPoint(failure, diskDir);
+  if (mountPoint !== null) await mkdir(mountPoint, { mode: 0o700 });
+  const pidFile = leftPidFile(failure, runDir);
+  if (pidFile !== null) await rm(pidFile, { force: true });
+  return mountPoint !== null || pidFile !== null;
+}
+
+/** The process file under `runDir` that a failure of the runtime names as being there already, or null for any other failure. */
+export function leftPidFile(failure: string, runDir: string): string | null {
+  const path = /runc create failed: open (\S+): file exists/.exec(failure)?.[1] ?? "";
+  const container = path.startsWith(`${runDir}/run/overlay-containers/`)
+    ? path.slice(`${runDir}/run/overlay-containers/`.length)
+    : "";
+  return /^[0-9a-f]{64}\/userdata\/\.pidfile$/.test(container) ? path : null;
 }
 
 /** The mount point under `diskDir` that a failure of the engine names as missing, or null for any other failure. */

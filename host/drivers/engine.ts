@@ -3,7 +3,7 @@ import Docker from "dockerode";
 import { z } from "zod";
 import { DriverError, type DriverState } from "../driver.ts";
 import type { ContainerSettings } from "./container-settings.ts";
-import { attempt, isDamagedImage, isNameTaken, withMountPoint } from "./engine-request.ts";
+import { attempt, isDamagedImage, isNameTaken, startDespiteLeftovers } from "./engine-request.ts";
 import { setMachineFrozen } from "./home-cgroups.ts";
 import { type IdRange, idRangeFrom } from "./id-ranges.ts";
 import { reportEnd } from "./lost-monitor.ts";
@@ -172,7 +172,7 @@ export class Engine {
 
   async start(vmId: string): Promise<void> {
     const start = () => attempt(`start ${vmId}`, () => this.#docker.getContainer(vmId).start(), { allow: [304] });
-    await withMountPoint(this.#home, start);
+    await startDespiteLeftovers(this.#home, start);
   }
 
   /**

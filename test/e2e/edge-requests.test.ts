@@ -27,7 +27,7 @@ beforeEach(async () => {
   edge = await EdgeProxy.start(system.apiUrl);
   forwarder = await startForwarderHere(system, {
     edgeUrl: edge.url,
-    clock: () => Date.now() + aheadMs,
+    aheadMs: () => aheadMs,
     env: { POSTERN_SILENT_RECHECK_MS: "200" },
   });
   ssh = new SshClient(forwarder);

@@ -27,7 +27,7 @@ beforeEach(async () => {
   edge = await EdgeProxy.start(system.apiUrl);
   // All that the forwarder does every so often happens when the test says that it is time. Nobody else here does anything that way.
   vi.useFakeTimers({ toFake: ["setInterval", "clearInterval"] });
-  forwarder = await startForwarderHere(system, { edgeUrl: edge.url, clock: () => Date.now() + aheadMs });
+  forwarder = await startForwarderHere(system, { edgeUrl: edge.url, aheadMs: () => aheadMs });
   ssh = new SshClient(forwarder);
 });
 afterEach(async () => {

@@ -23,7 +23,7 @@ let aheadMs = 0;
 let forwarder: ForwarderHere;
 let ssh: SshClient;
 beforeAll(async () => {
-  forwarder = await startForwarderHere(system, { clock: () => Date.now() + aheadMs });
+  forwarder = await startForwarderHere(system, { aheadMs: () => aheadMs });
   ssh = new SshClient(forwarder);
 });
 afterAll(async () => {

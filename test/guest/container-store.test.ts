@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import type { Driver } from "../../host/driver.ts";
 import { createContainerDriver } from "../../host/drivers/container.ts";
-import { lostMountPoint } from "../../host/drivers/engine-request.ts";
+import { leftPidFile, lostMountPoint } from "../../host/drivers/engine-request.ts";
 import { type PodmanHome, podmanHome } from "../../host/drivers/podman-home.ts";
 import { runCommand } from "../../host/network/run-command.ts";
 import { platformRandomBytes } from "../../protocol/bytes.ts";
@@ -52,6 +52,37 @@ describe("the engine's store of disks", () => {
     await writeFile(join(mounts, "mountpoints.lock"), randomBytes(64));
     expect(await driver.start(vmId)).toEqual(machine);
     await driver.delete(vmId);
+  });
+
+  it("starts a machine whose start a runtime that was killed has half done", async () => {
+    const vmId = newVmId(platformRandomBytes);
+    const machine = await driver.create({ vmId, files: [] });
+    await driver.stop(vmId);
+    const id = await runCommand("engine", "podman", ["inspect", "--format", "{{.Id}}", vmId], { env: home.env });
+    const left = join(home.runDir, "run", "overlay-containers", id.trim(), "userdata", ".pidfile");
+    await writeFile(left, "", { mode: 0o444 });
+    expect(await driver.start(vmId)).toEqual(machine);
+    await driver.delete(vmId);
+  });
+});
+
+describe("a process file in the way of the runtime", () => {
+  const container = "cd".repeat(32);
+  const words = (path: string) =>
+    `start vm: (HTTP code 500) server error - runc: runc create failed: open ${path}: file exists: OCI runtime error `;
+
+  it("is removed", () => {
+    const path = `/run/postern/a/run/overlay-containers/${container}/userdata/.pidfile`;
+    expect(leftPidFile(words(path), "/run/postern/a")).toBe(path);
+  });
+
+  it.each([
+    "/etc/.pidfile",
+    `/run/postern/a/run/overlay-containers/${container}/userdata/config.json`,
+    `/run/postern/a/run/overlay-containers/../${container}/userdata/.pidfile`,
+    `/run/postern/b/run/overlay-containers/${container}/userdata/.pidfile`,
+  ])("elsewhere than at a container's own place, as %s, is left alone", (path) => {
+    expect(leftPidFile(words(path), "/run/postern/a")).toBeNull();
   });
 });
 

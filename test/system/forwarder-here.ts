@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { openForwarderState } from "../../forwarder/host-keys.ts";
 import { startForwarder } from "../../forwarder/server.ts";
 import { readForwarderSettings } from "../../forwarder/settings.ts";
-import { type Clock, platformRandomBytes } from "../../protocol/bytes.ts";
+import { platformRandomBytes } from "../../protocol/bytes.ts";
 import { openCredential } from "../../service/credential.ts";
 import { createLog } from "../../service/log.ts";
 import type { SystemAccess } from "./running-system.ts";
@@ -14,13 +14,13 @@ export interface ForwarderHereOptions {
   readonly edgeUrl?: string;
   /** Settings, by their names in the environment. */
   readonly env?: Readonly<Record<string, string>>;
-  /** The real one by default. */
-  readonly clock?: Clock;
+  /** How much more time has passed for it than for everybody else, in milliseconds; none by default. */
+  readonly aheadMs?: () => number;
 }
 
 type LogLine = Readonly<Record<string, unknown>>;
 
-/** A forwarder of a started system in the test's own process, so that its clock is the test's and its log at hand. */
+/** A forwarder of a started system in the test's own process, so that its time is the test's and its log at hand. */
 export interface ForwarderHere {
   readonly sshHost: string;
   readonly sshPort: number;
@@ -31,6 +31,7 @@ export interface ForwarderHere {
 
 /** Starts one with host keys of its own, beside the system's. */
 export async function startForwarderHere(system: SystemAccess, options: ForwarderHereOptions = {}): Promise<ForwarderHere> {
+  const { aheadMs = () => 0 } = options;
   const folder = mkdtempSync(join(tmpdir(), "postern-forwarder-here-"));
   const secretFile = join(folder, "service.key");
   writeFileSync(secretFile, system.serviceKey, { mode: 0o600 });
@@ -59,7 +60,8 @@ export async function startForwarderHere(system: SystemAccess, options: Forwarde
       retryMs: settings.POSTERN_ENROL_RETRY_MS,
     }),
     version: "test",
-    clock: options.clock ?? Date.now,
+    clock: () => Date.now() + aheadMs(),
+    monotonic: () => performance.now() + aheadMs(),
     randomBytes: platformRandomBytes,
     random: Math.random,
     log,
