@@ -30,10 +30,12 @@ const MAX_BEFORE_KEYS_BYTES = 131_072;
 /** Parses an OpenSSH public key line; null when it is none. */
 export function parseHostKeyLine(line: string): { type: string; blob: Buffer } | null {
   const [type, encoded] = line.trim().split(/\s+/);
-  if (type === undefined || encoded === undefined) return null;
+  // Names of algorithms are printable ASCII (RFC 4250 section 4.6.1).
+  if (type === undefined || encoded === undefined || !/^[!-~]+$/.test(type)) return null;
   const blob = Buffer.from(encoded, "base64");
   // The blob starts with its type as a string (RFC 4253 section 6.6).
-  const named = blob.length > 4 ? blob.subarray(4, 4 + blob.readUInt32BE(0)).toString("latin1") : "";
+  const length = blob.length > 4 ? blob.readUInt32BE(0) : 0;
+  const named = 4 + length <= blob.length ? blob.toString("latin1", 4, 4 + length) : "";
   return named === type ? { type, blob } : null;
 }
 
