@@ -5,8 +5,8 @@ import { createServer } from "node:net";
  * Ports to choose from: below those that the kernel gives to outgoing connections (ip(7), `ip_local_port_range`), of which any may be
  * taken between the choice and the use.
  */
-const FIRST_PORT = 10_000;
-const LAST_PORT = 32_000;
+export const FIRST_PORT = 10_000;
+export const LAST_PORT = 32_000;
 const TRIES = 100;
 
 /**
@@ -26,7 +26,7 @@ export async function choosePort(address: string, wanted: number, setting: strin
 }
 
 /** Whether nobody listens there. Throws when one could not listen there for another reason, such as an address that is not ours. */
-function isFree(address: string, port: number): Promise<boolean> {
+export function isFree(address: string, port: number): Promise<boolean> {
   return new Promise((resolve, reject) => {
     const server = createServer();
     server.once("error", (error: NodeJS.ErrnoException) => {

@@ -149,6 +149,12 @@ describe("a browser may call from any page", () => {
     expect(refused.headers.get("access-control-expose-headers")).toContain("x-freestyle-trace-id");
   });
 
+  it("and whoever is no page is told nothing of it", async () => {
+    const answer = await call("/v1/vms", { key: world.account.key });
+    expect(answer.headers.get("access-control-allow-origin")).toBeNull();
+    expect(answer.headers.get("access-control-expose-headers")).toBeNull();
+  });
+
   it("but not what operators and forwarders use", async () => {
     for (const path of ["/operator/v1/accounts", "/service/v1/ssh-tickets"]) {
       const response = await call(path, { method: "POST", headers: { origin: "https://app.example" } });

@@ -34,7 +34,7 @@ export async function tokenVerdict(
   }
   const askedAt = edge.clock();
   const read = () => askOne(routing, edge.settings, () => identityObject(edge.env, routing).verdict(secretHash, question));
-  const verdict = await find(edge, "verdict", caches.verdicts, `${routing} ${asked}`, read, refused);
+  const verdict = await find(edge, { step: "verdict", cache: caches.verdicts, key: `${routing} ${asked}`, read }, refused);
   if (!verdict.ok && REPEATED.has(verdict.failure.kind)) {
     caches.refusals.enter(routing, asked, { failure: verdict.failure, askedAt }, refusalLimitsOf(edge));
   }
@@ -48,7 +48,7 @@ export function keyStanding(
   refused: AccountStanding | null,
 ): Soon<Result<AccountStanding>> {
   const read = () => ask(() => accountObject(edge.env, routing).checkKey(secretHash));
-  return find(edge, "verdict", caches.keys, `${routing} ${secretHash}`, read, refused);
+  return find(edge, { step: "verdict", cache: caches.keys, key: `${routing} ${secretHash}`, read }, refused);
 }
 
 /** The verdict that an API key's standing makes. That the VM is the account's, its placement says. */
@@ -66,11 +66,13 @@ export function keyVerdict({ accountId, keyId, epoch, readAt }: AccountStanding,
 }
 
 export function tenancyOf(edge: Edge, accountId: string, refused: Tenancy | null): Soon<Result<Tenancy>> {
-  return find(edge, "tenancy", caches.tenancies, accountId, () => ask(() => accountObject(edge.env, accountId).tenancy()), refused);
+  const read = () => ask(() => accountObject(edge.env, accountId).tenancy());
+  return find(edge, { step: "tenancy", cache: caches.tenancies, key: accountId, read }, refused);
 }
 
 export function placementOf(edge: Edge, vmId: string, refused: Placement | null): Soon<Result<Placement>> {
-  return find(edge, "placement", caches.placements, vmId, () => ask(() => vmObject(edge.env, vmId).placement()), refused);
+  const read = () => ask(() => vmObject(edge.env, vmId).placement());
+  return find(edge, { step: "placement", cache: caches.placements, key: vmId, read }, refused);
 }
 
 /** Something about an identity or an account was widened here: what was refused before is asked again. */
@@ -78,26 +80,27 @@ export async function widened(edge: Edge, objectName: string): Promise<void> {
   await caches.refusals.widen(objectName, refusalLimitsOf(edge));
 }
 
-function find<T extends Fact>(
-  edge: Edge,
-  step: string,
-  cache: FactCache<T>,
-  key: string,
-  read: () => Promise<Result<T>>,
-  refused: T | null,
-): Soon<Result<T>> {
+/** One look-up of a request. */
+interface Sought<T extends Fact> {
+  /** Its name in the request's timing. */
+  readonly step: string;
+  readonly cache: FactCache<T>;
+  readonly key: string;
+  /** Asks the object. */
+  readonly read: () => Promise<Result<T>>;
+}
+
+function find<T extends Fact>(edge: Edge, sought: Sought<T>, refused: T | null): Soon<Result<T>> {
+  const { step, cache, key, read } = sought;
   const near = refused === null ? cache.near(key, lookupOf(edge), read) : null;
-  if (near === null) return findBeyond(edge, step, cache, key, read, refused);
+  if (near === null) return findBeyond(edge, sought, refused);
   edge.timing.addInstant(step, "isolate");
   return success(near);
 }
 
 async function findBeyond<T extends Fact>(
   edge: Edge,
-  step: string,
-  cache: FactCache<T>,
-  key: string,
-  read: () => Promise<Result<T>>,
+  { step, cache, key, read }: Sought<T>,
   refused: T | null,
 ): Promise<Result<T>> {
   const lookup = lookupOf(edge);
