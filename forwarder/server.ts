@@ -91,7 +91,9 @@ export async function startForwarder(options: ForwarderOptions): Promise<Forward
       recheckDeadlineMs: settings.POSTERN_RECHECK_DEADLINE_MS,
       recheckRetryMs: settings.POSTERN_RECHECK_RETRY_MS,
       silentRecheckMs: settings.POSTERN_SILENT_RECHECK_MS,
+      unconfirmedMs: settings.POSTERN_UNCONFIRMED_SESSION_MS,
     },
+    ...(options.monotonic === undefined ? {} : { monotonic: options.monotonic }),
   });
   const send = (message: SessionsMessage) => membership.report(message);
   sessions = new SessionRegister({ live, clock, send, gatherMs: settings.POSTERN_SESSION_REPORT_MS });

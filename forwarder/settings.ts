@@ -122,6 +122,8 @@ export const forwarderSettings = z.object({
   POSTERN_RECHECK_RETRY_MS: wholeNumber(1_000, 1),
   /** Between checks of every live session while the feed is silent. */
   POSTERN_SILENT_RECHECK_MS: wholeNumber(10_000, 1),
+  /** For how long a live session may go on unconfirmed while the edge is out of reach (docs/consistency.md); 0: as long as that lasts. */
+  POSTERN_UNCONFIRMED_SESSION_MS: wholeNumber(300_000),
 });
 export type ForwarderSettings = z.infer<typeof forwarderSettings>;
 

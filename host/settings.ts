@@ -168,6 +168,8 @@ export const hostEnvironment = z.object({
   POSTERN_RECHECK_RETRY_MS: wholeNumber(1_000, 1),
   /** Between checks of every terminal's socket while the feed is silent. */
   POSTERN_SILENT_RECHECK_MS: wholeNumber(10_000, 1),
+  /** For how long a live session may go on unconfirmed while the edge is out of reach (docs/consistency.md); 0: as long as that lasts. */
+  POSTERN_UNCONFIRMED_SESSION_MS: wholeNumber(300_000),
   /** Largest JSON body. */
   POSTERN_HOST_JSON_BYTES: wholeNumber(4 * MIB, 1),
   /** Largest file that may be written. */

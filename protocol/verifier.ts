@@ -82,6 +82,11 @@ export class TicketVerifier {
     return this.#clock();
   }
 
+  /** Up to when everything that the feed had to say is known here, by this verifier's time. */
+  get feedHeardAt(): number {
+    return this.#feedHeardAt;
+  }
+
   /** Whether the feed has spoken recently enough to trust that no floor was missed. */
   isFeedFresh(): boolean {
     return this.#clock() - this.#feedHeardAt <= this.#limits.feedSilenceMs;

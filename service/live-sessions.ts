@@ -7,6 +7,7 @@ import { subjectsOf, type TicketClaims } from "../protocol/ticket.ts";
 import type { TicketVerifier } from "../protocol/verifier.ts";
 import { isTransient } from "./edge-client.ts";
 import type { Log } from "./log.ts";
+import { judgeOutage, type OutageBounds, RunningTime } from "./outage.ts";
 
 /** Says whether a live session may go on. */
 export interface SessionChecker {
@@ -15,7 +16,10 @@ export interface SessionChecker {
 }
 
 /** What a session keeps of its ticket. */
-export type LiveClaims = Pick<TicketClaims, "sub" | "epoch" | "vm" | "vm_epoch" | "acct" | "acct_epoch" | "cred" | "cred_exp"> & {
+export type LiveClaims = Pick<
+  TicketClaims,
+  "sub" | "epoch" | "vm" | "vm_epoch" | "acct" | "acct_epoch" | "cred" | "cred_exp" | "read_at"
+> & {
   readonly user: string;
   readonly op: SessionCheckRequest["operation"];
 };
@@ -32,6 +36,8 @@ export interface RecheckTimes {
   readonly recheckDeadlineMs: number;
   readonly recheckRetryMs: number;
   readonly silentRecheckMs: number;
+  /** For how long a session may go on since its authority was last confirmed; 0: for as long as the outage. */
+  readonly unconfirmedMs: number;
 }
 
 export interface LiveSessionsOptions {
@@ -39,8 +45,15 @@ export interface LiveSessionsOptions {
   readonly verifier: TicketVerifier;
   readonly times: RecheckTimes;
   readonly clock: Clock;
+  /** Milliseconds since any moment, by a clock that nobody sets; absent: the process's own. */
+  readonly monotonic?: Clock;
   readonly log: Log;
 }
+
+const OUT_OF_REACH = "Your access could not be confirmed for too long, so the session was ended. Connect again in a moment.";
+
+/** Looks in one last asking: a session ends later than it has to by no more than one of them. */
+const LOOKS = 10;
 
 interface Entry {
   readonly session: LiveSession;
@@ -49,6 +62,10 @@ interface Entry {
   /** The epochs that floors ask for. */
   readonly required: Map<Subject, number>;
   checking: boolean;
+  /** When the edge was asked what it last said yes to, by the verifier's time; at first when the ticket's facts were read. */
+  confirmedAt: number;
+  /** See `Standing`. */
+  askingSince: number | null;
   /** Must be asked about whatever floors say. */
   doubted: boolean;
   /** Was told to end; it may take a moment until it is gone. */
@@ -58,22 +75,28 @@ interface Entry {
 /**
  * Live sessions by what they hang on. A floor above a session's epoch has it checked at once at the edge, and so does every
  * `silentRecheckMs` of a silent feed, since a floor may then have been missed. A refused session ends; one under a floor
- * that cannot be checked by the deadline ends too, and one whose credential has ended by itself needs no answer. Only the ticket's
- * claims are kept, no token.
+ * that cannot be checked by the deadline ends too, and so does one that was not confirmed for `unconfirmedMs` (`judgeOutage`); one whose
+ * credential has ended by itself needs no answer. Only the ticket's claims are kept, no token.
  */
 export class LiveSessions {
   readonly #options: LiveSessionsOptions;
   readonly #live = new Set<Entry>();
   readonly #bySubject = new Map<Subject, Set<Entry>>();
   readonly #closing = new AbortController();
-  readonly #sweep: NodeJS.Timeout;
+  readonly #silentRecheckMs: number;
+  readonly #timers: NodeJS.Timeout[];
 
   constructor(options: LiveSessionsOptions) {
     this.#options = options;
-    this.#sweep = setInterval(() => {
+    const { silentRecheckMs, unconfirmedMs } = options.times;
+    this.#silentRecheckMs = unconfirmedMs === 0 ? silentRecheckMs : Math.min(silentRecheckMs, unconfirmedMs / 4);
+    // Long enough to ask twice.
+    const bounds = { unconfirmedMs, lastAskingMs: 2 * this.#silentRecheckMs };
+    const sweep = setInterval(() => {
       this.#endExpired();
       this.#checkWhenSilent();
-    }, options.times.silentRecheckMs);
+    }, this.#silentRecheckMs);
+    this.#timers = unconfirmedMs === 0 ? [sweep] : [sweep, this.#watchOutages(bounds)];
   }
 
   /** Registers a session; call the answer when it is gone. A floor that came in the meantime is caught here. */
@@ -83,6 +106,8 @@ export class LiveSessions {
       known: subjectsOf(session.claims),
       required: new Map(),
       checking: false,
+      confirmedAt: session.claims.read_at * 1000,
+      askingSince: null,
       doubted: false,
       ended: false,
     };
@@ -109,7 +134,7 @@ export class LiveSessions {
   }
 
   close(): void {
-    clearInterval(this.#sweep);
+    for (const timer of this.#timers) clearInterval(timer);
     this.#closing.abort();
   }
 
@@ -147,6 +172,7 @@ export class LiveSessions {
   /** One question to the edge. False when it gave no answer that settles anything. */
   async #check(entry: Entry, timeoutMs: number): Promise<boolean> {
     const { vm, user, op, sub, cred } = entry.session.claims;
+    const askedAt = this.#options.verifier.now();
     const answer = await this.#options.source.checkSession(
       { vmId: vm, linuxUser: user, operation: op, subject: sub, credentialId: cred },
       AbortSignal.any([this.#closing.signal, AbortSignal.timeout(timeoutMs)]),
@@ -154,6 +180,7 @@ export class LiveSessions {
     if (!this.#isLive(entry)) return true;
     if (answer.ok) {
       noteAnswer(entry, answer.value);
+      entry.confirmedAt = askedAt;
       entry.doubted = false;
       return !isBehind(entry);
     }
@@ -180,7 +207,31 @@ export class LiveSessions {
   #checkWhenSilent(): void {
     if (this.#options.verifier.isFeedFresh()) return;
     for (const entry of this.#live) {
-      if (!entry.checking) void this.#check(entry, this.#options.times.silentRecheckMs);
+      if (!entry.checking) void this.#check(entry, this.#silentRecheckMs);
+    }
+  }
+
+  #watchOutages(bounds: OutageBounds): NodeJS.Timeout {
+    const monotonic = this.#options.monotonic ?? (() => performance.now());
+    const lookMs = Math.max(1, bounds.lastAskingMs / LOOKS);
+    const time = new RunningTime(lookMs, monotonic());
+    return setInterval(() => this.#endUnconfirmed(time.look(monotonic()), bounds), lookMs);
+  }
+
+  /** `running`: see `Standing`. */
+  #endUnconfirmed(running: number, bounds: OutageBounds): void {
+    const { verifier, log } = this.#options;
+    const isFeedFresh = verifier.isFeedFresh();
+    for (const entry of this.#live) {
+      const { confirmedAt, askingSince } = entry;
+      const standing = { now: verifier.now(), confirmedAt: [verifier.feedHeardAt, confirmedAt], running, askingSince };
+      const judgement = isFeedFresh ? "confirmed" : judgeOutage(standing, bounds);
+      if (judgement === "confirmed") entry.askingSince = null;
+      else entry.askingSince ??= running;
+      if (judgement !== "end" || !this.#isLive(entry)) continue;
+      log.warn("session cut: the edge was out of reach for too long", { vm: entry.session.claims.vm });
+      entry.ended = true;
+      entry.session.end(OUT_OF_REACH);
     }
   }
 

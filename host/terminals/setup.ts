@@ -66,6 +66,7 @@ export function watchLiveSessions(
     recheckDeadlineMs: settings.POSTERN_RECHECK_DEADLINE_MS,
     recheckRetryMs: settings.POSTERN_RECHECK_RETRY_MS,
     silentRecheckMs: settings.POSTERN_SILENT_RECHECK_MS,
+    unconfirmedMs: settings.POSTERN_UNCONFIRMED_SESSION_MS,
   };
   return new LiveSessions({ source: new EdgeClient(edge), verifier, times, clock, log });
 }

@@ -10,11 +10,14 @@ import type { BackgroundCommand } from "../system/command.ts";
 import { EdgeProxy } from "../system/edge-proxy.ts";
 import { LocalEdge } from "../system/local-edge.ts";
 import { freePort } from "../system/ports.ts";
-import { ServicePart } from "../system/service-part.ts";
+import { ServicePart, type ServicePartOptions } from "../system/service-part.ts";
 import { SshClient } from "../system/ssh-client.ts";
 import { ShiftedClock } from "./shifted-clock.ts";
 
 const MACHINE = { address: "127.92.0.1", port: 2022 } as const;
+
+/** Settings, by their names in the environment. */
+type Env = Readonly<Record<string, string>>;
 
 /** Somebody who may log in, and what takes that away. */
 export interface Holder {
@@ -34,12 +37,14 @@ export class SshWorld {
   readonly clock: ShiftedClock;
   readonly vmId: string;
   readonly ssh: SshClient;
+  /** Starts one more forwarder behind the same proxy, once; answers an SSH client that knows it. */
+  readonly anotherForwarder: (env: Env) => Promise<SshClient>;
   readonly #accountId: string;
   readonly #owner: ApiClient;
   readonly #close: () => Promise<void>;
 
   private constructor(
-    parts: Pick<SshWorld, "edge" | "proxy" | "forwarder" | "clock" | "vmId" | "ssh">,
+    parts: Pick<SshWorld, "edge" | "proxy" | "forwarder" | "clock" | "vmId" | "ssh" | "anotherForwarder">,
     { accountId, owner }: Owner,
     close: () => Promise<void>,
   ) {
@@ -49,13 +54,14 @@ export class SshWorld {
     this.clock = parts.clock;
     this.vmId = parts.vmId;
     this.ssh = parts.ssh;
+    this.anotherForwarder = parts.anotherForwarder;
     this.#accountId = accountId;
     this.#owner = owner;
     this.#close = close;
   }
 
-  /** `env`: more settings of the forwarder. */
-  static async open(env: Readonly<Record<string, string>> = {}): Promise<SshWorld> {
+  /** `env`: more settings of the forwarder. `host`: more settings of the host, whose way to the edge then goes through the proxy too. */
+  static async open(env: Env = {}, host: Env | null = null): Promise<SshWorld> {
     const folder = mkdtempSync(join(tmpdir(), "postern-ssh-world-"));
     const closers: (() => Promise<unknown> | unknown)[] = [() => rmSync(folder, { recursive: true, force: true })];
     const close = async () => {
@@ -74,31 +80,30 @@ export class SshWorld {
       const vmId = newVmId(platformRandomBytes);
       const machine = await startMachine(join(folder, "host"), vmId);
       closers.push(() => machine.close());
-      const host = await ServicePart.start({
-        kind: "host",
-        home: folder,
-        edgeUrl: edge.url,
-        serviceKeyFile,
-        env: { POSTERN_DRIVER: "static", POSTERN_STATIC_MACHINES: join(folder, "host", "machines.json") },
-      });
-      closers.push(() => host.end("SIGTERM"));
-      const owner = await register(edge, vmId);
-
       const proxy = await EdgeProxy.start(edge.url);
       closers.push(() => proxy.stop());
-      const clock = new ShiftedClock(folder);
-      const port = await freePort();
-      const forwarder = await ServicePart.start({
-        kind: "forwarder",
+      const hostPart = await ServicePart.start({
+        kind: "host",
         home: folder,
-        edgeUrl: proxy.url,
+        edgeUrl: host === null ? edge.url : proxy.url,
         serviceKeyFile,
-        env: { POSTERN_SSH_LISTEN: `127.0.0.1:${port}`, POSTERN_DRAIN_MS: "100", ...clock.env, ...env },
+        env: { POSTERN_DRIVER: "static", POSTERN_STATIC_MACHINES: join(folder, "host", "machines.json"), ...host },
       });
-      closers.push(() => forwarder.end("SIGTERM"));
-      const ssh = new SshClient({ sshHost: "127.0.0.1", sshPort: port });
-      closers.push(() => ssh.close());
-      return new SshWorld({ edge, proxy, forwarder, clock, vmId, ssh }, owner, close);
+      closers.push(() => hostPart.end("SIGTERM"));
+      const owner = await register(edge, vmId);
+
+      const clock = new ShiftedClock(folder);
+      const start = async (home: string, more: Env) => {
+        const started = await startForwarder({ home, edgeUrl: proxy.url, serviceKeyFile }, more);
+        closers.push(
+          () => started.forwarder.end("SIGTERM"),
+          () => started.ssh.close(),
+        );
+        return started;
+      };
+      const { forwarder, ssh } = await start(folder, { ...clock.env, ...env });
+      const another = async (more: Env) => (await start(join(folder, "another"), more)).ssh;
+      return new SshWorld({ edge, proxy, forwarder, clock, vmId, ssh, anotherForwarder: another }, owner, close);
     } catch (error) {
       await close();
       throw error;
@@ -140,13 +145,20 @@ export class SshWorld {
   }
 
   /** A session that says that it is live and then stays. */
-  session({ token }: Pick<Holder, "token">): BackgroundCommand {
-    return this.ssh.sshInBackground(`${this.vmId}:${token}`, "echo live; exec cat");
+  session({ token }: Pick<Holder, "token">, ssh = this.ssh): BackgroundCommand {
+    return ssh.sshInBackground(`${this.vmId}:${token}`, "echo live; exec cat");
   }
 
   close(): Promise<void> {
     return this.#close();
   }
+}
+
+async function startForwarder(parts: Pick<ServicePartOptions, "home" | "edgeUrl" | "serviceKeyFile">, more: Env) {
+  const port = await freePort();
+  const env = { POSTERN_SSH_LISTEN: `127.0.0.1:${port}`, POSTERN_DRAIN_MS: "100", ...more };
+  const forwarder = await ServicePart.start({ ...parts, kind: "forwarder", env });
+  return { forwarder, ssh: new SshClient({ sshHost: "127.0.0.1", sshPort: port }) };
 }
 
 /** A machine that is there already, and what the host agent must know of it, in the folder of the agent's state. */

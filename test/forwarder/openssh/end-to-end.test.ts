@@ -7,6 +7,7 @@ import { openProxyConnection } from "../../../bin/ssh/proxy-connection.ts";
 import { SOFTWARE } from "../../../forwarder/ssh-servers.ts";
 import { platformRandomBytes } from "../../../protocol/bytes.ts";
 import type { TicketClaims } from "../../../protocol/ticket.ts";
+import { DEFAULT_VERIFIER_LIMITS } from "../../../protocol/verifier.ts";
 import { generateSshKeyPair, parseSshPublicKey } from "../../../service/ssh-keys.ts";
 import { type Finished, type Running, run, start, until } from "../support/command.ts";
 import { openWorld, type World } from "../support/world.ts";
@@ -117,6 +118,21 @@ test("a revoked token cuts the connection, and the tunnel with it", async () => 
   world.grant.revoked = true;
   world.edge.raiseFloor(world.grant);
   expect((await running.done).code).toBe(255);
+  await until("the tunnel is closed", () => world.host.openTunnels === 0);
+});
+
+test("an edge that is out of reach for longer than is set cuts the connection, and the tunnel with it", async () => {
+  await world.close();
+  world = await openWorld({
+    env: { POSTERN_UNCONFIRMED_SESSION_MS: "1000" },
+    verifierLimits: { ...DEFAULT_VERIFIER_LIMITS, feedSilenceMs: 500 },
+    membershipTimes: { heartbeatMs: 50 },
+  });
+  const running = startSsh(world.vmId, "echo up; sleep 60");
+  await until("the command runs", () => running.stdout().includes("up"));
+  await world.edge.stop();
+  expect((await running.done).code).toBe(255);
+  expect(world.log.join("")).toContain("Your access could not be confirmed for too long");
   await until("the tunnel is closed", () => world.host.openTunnels === 0);
 });
 
