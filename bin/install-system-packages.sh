@@ -13,6 +13,7 @@ set -euo pipefail
 NEEDED=(
   podman=/usr/bin/podman
   conmon=/usr/bin/conmon
+  containers-storage=/usr/bin/containers-storage
   runc=/usr/sbin/runc
   nftables=/usr/sbin/nft
   iproute2=/sbin/ip

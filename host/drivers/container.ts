@@ -17,6 +17,7 @@ import { allowInotify } from "./kernel-limits.ts";
 import { removeEngineLeftovers, removeHalfStarted } from "./leftovers.ts";
 import { MachineSizes } from "./machine-sizes.ts";
 import type { EngineLimits } from "./machine-spec.ts";
+import { type OrphanRules, removeOrphanLayers } from "./orphan-layers.ts";
 import { raiseOwnLimits } from "./own-limits.ts";
 import { type PodmanHome, podmanHome, writePodmanConfig } from "./podman-home.ts";
 import { PodmanService } from "./podman-service.ts";
@@ -74,11 +75,20 @@ class ContainerDriver implements Driver {
     await claimHome(home);
     await allowInotify(settings, log);
     await writePodmanConfig(home, sharedImageStore(cacheDir), settings);
-    const service = new PodmanService(home, log);
     const engine = new Engine(home, settings, await raiseOwnLimits(settings.maxOpenFiles));
-    await service.open(() => engine.ping(), settings.engineReadyMs);
+    const ping = () => engine.ping();
+    const tidy = (beforeMs: number, evenReusable: boolean) => tidyStore({ home, engine, log }, { beforeMs, evenReusable });
+    const service = new PodmanService({
+      home,
+      log,
+      ping,
+      tidy: (startedMs) => tidy(startedMs, false),
+      readyMs: settings.engineReadyMs,
+    });
     try {
+      await service.open();
       await engine.anchorStore(image);
+      await tidy(this.#clock(), true);
       const network = await GuestNetwork.open(home.tag, stateDir, settings.network);
       const ids = idRangeOf(network.network, network.gateway);
       const ownIds = await guestsHaveIds({ engine, home, cacheDir, image, ids, wish: settings.userNamespaces, log });
@@ -188,7 +198,7 @@ class ContainerDriver implements Driver {
 
   async snapshot(vmId: string, snapshotId: string): Promise<void> {
     const { engine } = this.#use();
-    if ((await engine.snapshotImage(snapshotId)) !== null) return;
+    if ((await engine.images.snapshotImage(snapshotId)) !== null) return;
     const { state } = await this.#find(vmId);
     if (state === "running") await engine.pause(vmId);
     try {
@@ -199,7 +209,7 @@ class ContainerDriver implements Driver {
   }
 
   async deleteSnapshot(snapshotId: string): Promise<void> {
-    await this.#use().engine.removeSnapshot(snapshotId);
+    await this.#use().engine.images.removeSnapshot(snapshotId);
   }
 
   async delete(vmId: string): Promise<void> {
@@ -210,7 +220,7 @@ class ContainerDriver implements Driver {
     if (machine !== null) {
       await network.detach(machine.address);
       // A snapshot that was deleted while the machine stood on it has waited for this.
-      await engine.removeNamelessImage(machine.imageId);
+      await engine.images.removeNameless(machine.imageId);
     }
     sizes.remove(vmId);
     addresses.release(vmId);
@@ -265,13 +275,13 @@ class ContainerDriver implements Driver {
   async #imageFor({ snapshotId }: MachineSpec): Promise<string> {
     const { engine, image } = this.#use();
     if (snapshotId === undefined) return image;
-    const snapshot = await engine.snapshotImage(snapshotId);
+    const snapshot = await engine.images.snapshotImage(snapshotId);
     if (snapshot === null) throw new DriverError("no-such-snapshot", `there is no snapshot ${snapshotId}`);
     return snapshot;
   }
 
   async #isTooDeep(vmId: string, image: string): Promise<boolean> {
-    const depth = await this.#use().engine.depthOf(image);
+    const depth = await this.#use().engine.images.depthOf(image);
     if (depth < TOO_DEEP_FOR_IDS) return false;
     this.#options.log.warn("a snapshot of snapshots stands on too many to give its machine ids of its own", { vmId, depth });
     return true;
@@ -286,6 +296,16 @@ class ContainerDriver implements Driver {
   #use(): Opened {
     if (this.#opened === null) throw new DriverError("engine", "the container driver is not open");
     return this.#opened;
+  }
+}
+
+/** Removes what an engine that was killed has left in its store. What cannot be removed takes space, and keeps nobody from anything. */
+async function tidyStore({ home, engine, log }: Pick<Opened, "home" | "engine"> & { log: Log }, rules: OrphanRules): Promise<void> {
+  try {
+    await engine.images.removeUnfinished(rules.beforeMs);
+    await removeOrphanLayers(home, rules);
+  } catch (error) {
+    log.warn("what an engine that was killed left in its store is not removed", { error: String(error) });
   }
 }
 

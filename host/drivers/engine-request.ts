@@ -1,4 +1,5 @@
 import { mkdir, rm } from "node:fs/promises";
+import type Docker from "dockerode";
 import { messageOf } from "../../service/message-of.ts";
 import { DriverError } from "../driver.ts";
 import type { PodmanHome } from "./podman-home.ts";
@@ -66,7 +67,20 @@ export function isNameTaken(error: unknown): boolean {
   return String(error).includes("name is already in use");
 }
 
-/** Whether an image is there by name and lacks parts, as one whose making was interrupted. */
-export function isDamagedImage(error: unknown): boolean {
-  return String(error).includes("consider removing the image");
+/** Id of the image that a failure names as one that lacks parts, since its making was interrupted, or null for any other failure. */
+export function damagedImage(error: unknown): string | null {
+  return /for image with ID "([0-9a-f]{64})" \(consider removing the image/.exec(String(error))?.[1] ?? null;
+}
+
+/**
+ * podman's own API, for what its Docker-compatible one lacks. `options` is the body, or what follows the question mark with which the
+ * path of a look ends.
+ */
+export function ownApi(docker: Docker, path: string, options: object, method: "GET" | "POST" = "POST"): Promise<unknown> {
+  return new Promise((resolve, reject) => {
+    const statusCodes = { 200: true, 201: true, 404: "not found", 409: "conflict", 500: "server error" };
+    docker.modem.dial({ path: `/v4.0.0/libpod/${path}`, method, statusCodes, options }, (error, answer) =>
+      error ? reject(error) : resolve(answer),
+    );
+  });
 }

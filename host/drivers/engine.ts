@@ -3,7 +3,8 @@ import Docker from "dockerode";
 import { z } from "zod";
 import { DriverError, type DriverState } from "../driver.ts";
 import type { ContainerSettings } from "./container-settings.ts";
-import { attempt, isDamagedImage, isNameTaken, startDespiteLeftovers } from "./engine-request.ts";
+import { disk, EngineImages } from "./engine-images.ts";
+import { attempt, isNameTaken, ownApi, startDespiteLeftovers } from "./engine-request.ts";
 import { setMachineFrozen } from "./home-cgroups.ts";
 import { type IdRange, idRangeFrom } from "./id-ranges.ts";
 import { reportEnd } from "./lost-monitor.ts";
@@ -20,7 +21,6 @@ import {
 } from "./machine-spec.ts";
 import type { OwnLimits } from "./own-limits.ts";
 import type { PodmanHome } from "./podman-home.ts";
-import { unshiftLayer } from "./shifted-layer.ts";
 import { tarOf } from "./tar.ts";
 
 /** Between two tries to freeze a guest, milliseconds. */
@@ -32,16 +32,6 @@ const PROBE = "postern-probe";
 
 /** What the engine says of a guest that it has not been told the end of. */
 const BELIEVED_ALIVE = ["running", "paused", "stopping"];
-
-/** Repository of the images that are snapshots; their tags are the snapshots' ids. */
-const SNAPSHOTS = "localhost/postern-snapshot";
-/** Of those whose files still have the ids of the machine's range: no snapshots yet, and removed whenever they are met. */
-const SHIFTED = "localhost/postern-shifted";
-
-/** Where the engine says that the files of a container or an image are: its own, and those under it, separated by colons. */
-const disk = z
-  .looseObject({ GraphDriver: z.looseObject({ Data: z.looseObject({ UpperDir: z.string(), LowerDir: z.string().optional() }) }) })
-  .transform(({ GraphDriver: { Data } }) => ({ upper: Data.UpperDir, lower: Data.LowerDir ?? "" }));
 
 /**
  * A container that stands for a machine. `new`: made, but it never ran, so its maker was interrupted. `going`: about to be removed, or
@@ -72,19 +62,19 @@ export interface EngineMachineDetails extends EngineMachine {
 
 /** The Docker-compatible API in the driver's words. Every method throws `DriverError` `engine` when the engine fails. */
 export class Engine {
+  readonly images: EngineImages;
   readonly #docker: Docker;
-  /** For what copies a disk. */
-  readonly #patient: Docker;
   readonly #home: PodmanHome;
   readonly #settings: ContainerSettings;
   readonly #limits: OwnLimits;
 
   constructor(home: PodmanHome, settings: ContainerSettings, limits: OwnLimits) {
     this.#docker = new Docker({ socketPath: home.socket, timeout: settings.engineRequestMs });
-    this.#patient = new Docker({ socketPath: home.socket, timeout: settings.captureMs });
     this.#home = home;
     this.#settings = settings;
     this.#limits = limits;
+    const patient = new Docker({ socketPath: home.socket, timeout: settings.captureMs });
+    this.images = new EngineImages({ docker: this.#docker, patient, home, settings });
   }
 
   async ping(): Promise<void> {
@@ -98,7 +88,8 @@ export class Engine {
    * behind one lock), and a later start fails.
    */
   async anchorStore(image: string): Promise<void> {
-    const mount = () => attempt("mount the anchor", () => this.#ownApi(`containers/${ANCHOR}/mount`, {}), { allow: [404, 500] });
+    const mount = () =>
+      attempt("mount the anchor", () => ownApi(this.#docker, `containers/${ANCHOR}/mount`, {}), { allow: [404, 500] });
     if ((await mount()) !== null) return;
     await this.remove(ANCHOR);
     const never = { Entrypoint: ["/bin/false"], Cmd: [], HostConfig: { NetworkMode: "none" } };
@@ -129,7 +120,8 @@ export class Engine {
       ...machine,
       // One that ran waits to run again after a start that was interrupted, or after a boot of the host.
       state: machine.state === "new" && Date.parse(found.State.StartedAt) > 0 ? "stopped" : machine.state,
-      halfStarted: found.State.Status === "initialized",
+      // By this API podman 4 calls one that was never started and one that is ready to run the same.
+      halfStarted: found.State.Status === "initialized" || (found.State.Status === "created" && found.State.Pid !== 0),
       halfStopped: found.State.Status === "stopping",
       pid: found.State.Pid,
       containerId: found.Id,
@@ -145,7 +137,7 @@ export class Engine {
     await this.remove(PROBE);
     const body = probeOf(PROBE, image, ids, this.#home.cgroupParent, this.#settings, this.#limits);
     try {
-      await attempt("make the probe", () => this.#ownApi("containers/create", body));
+      await attempt("make the probe", () => ownApi(this.#docker, "containers/create", body));
       const container = this.#docker.getContainer(PROBE);
       const { lower } = disk.parse(await attempt("inspect the probe", () => container.inspect()));
       await attempt("start the probe", () => container.start());
@@ -159,7 +151,7 @@ export class Engine {
   async create(spec: EngineMachineSpec, nowS: number): Promise<void> {
     const { vmId, files } = spec;
     const body = containerOf(spec, this.#home.cgroupParent, this.#settings, this.#limits);
-    const make = () => attempt(`create ${vmId}`, () => this.#ownApi("containers/create", body));
+    const make = () => attempt(`create ${vmId}`, () => ownApi(this.#docker, "containers/create", body));
     await make().catch(async (error: unknown) => {
       if (!isNameTaken(error)) throw error;
       // An engine that was killed in the middle has kept the disk and no container: inspecting finds nothing, removing does.
@@ -228,74 +220,12 @@ export class Engine {
 
   /** Changes the limits of a running machine; the next start forgets them. */
   async limit(vmId: string, limits: EngineLimits): Promise<void> {
-    await attempt(`limit ${vmId}`, () => this.#ownApi(`containers/${vmId}/update`, resourceLimits(limits)));
+    await attempt(`limit ${vmId}`, () => ownApi(this.#docker, `containers/${vmId}/update`, resourceLimits(limits)));
   }
 
-  /** Name of a snapshot's image, or null when there is none. What an engine that was killed has left half made is removed. */
-  async snapshotImage(snapshotId: string): Promise<string | null> {
-    const name = `${SNAPSHOTS}:${snapshotId}`;
-    const image = this.#docker.getImage(name);
-    try {
-      const found = await attempt(`look for ${name}`, () => image.inspect(), { allow: [404] });
-      return found === null ? null : name;
-    } catch (error) {
-      if (!isDamagedImage(error)) throw error;
-      await attempt(`remove ${name}`, () => image.remove({ force: true }), { allow: [404] });
-      return null;
-    }
-  }
-
-  /** On how many images, one over the other, a disk made from this one stands. */
-  async depthOf(image: string): Promise<number> {
-    const found = await attempt(`inspect ${image}`, () => this.#docker.getImage(image).inspect());
-    return found.RootFS?.Layers?.length ?? 1;
-  }
-
-  /** Keeps the disk of a machine that is held still as an image; as one image for itself where it would stand on too many. */
+  /** Keeps the disk of a machine that is held still as an image. */
   async capture(vmId: string, snapshotId: string): Promise<void> {
-    const machine = await this.inspect(vmId);
-    const isDeep = machine !== null && (await this.depthOf(machine.imageId)) >= this.#settings.mostImages;
-    const commit = (repo: string) => {
-      // The library reads a path that ends so as one whose questions are in `_query`.
-      const _query = { container: vmId, repo, tag: snapshotId, pause: false, squash: isDeep };
-      return attempt(`capture ${vmId}`, () => this.#ownApi("commit?", { _query, _body: {} }, this.#patient));
-    };
-    const ids = machine?.ids ?? null;
-    if (ids === null) {
-      await commit(SNAPSHOTS);
-      return;
-    }
-    // It has the snapshot's name only when its files have the right ids, however often this is begun.
-    const image = this.#docker.getImage(`${SHIFTED}:${snapshotId}`);
-    await this.#forgetShifted(snapshotId);
-    await commit(SHIFTED);
-    const { upper } = disk.parse(await attempt(`inspect ${vmId}'s capture`, () => image.inspect()));
-    await unshiftLayer(upper, this.#home.diskDir, ids);
-    await attempt(`name ${vmId}'s capture`, () => image.tag({ repo: SNAPSHOTS, tag: snapshotId }));
-    await this.#forgetShifted(snapshotId);
-  }
-
-  /** Takes away the name of a capture whose ids are not right yet, and the capture with it where it has no other. */
-  async #forgetShifted(snapshotId: string): Promise<void> {
-    const name = `${SHIFTED}:${snapshotId}`;
-    await attempt(`remove ${name}`, () => this.#docker.getImage(name).remove(), { allow: [404] });
-  }
-
-  /** Removes a snapshot's image, or only its name while machines stand on it. */
-  async removeSnapshot(snapshotId: string): Promise<void> {
-    // What a capture that was interrupted and never tried again has left.
-    await this.#forgetShifted(snapshotId);
-    const name = `${SNAPSHOTS}:${snapshotId}`;
-    const removed = await attempt(`remove ${name}`, () => this.#docker.getImage(name).remove(), { allow: [404, 409] });
-    if (removed !== null || (await this.snapshotImage(snapshotId)) === null) return;
-    await attempt(`unname ${name}`, () => this.#ownApi(`images/${encodeURIComponent(name)}/untag`, {}), { allow: [404] });
-  }
-
-  /** Removes an image that has lost its name, unless a machine or another image stands on it. */
-  async removeNamelessImage(imageId: string): Promise<void> {
-    const found = await attempt(`inspect ${imageId}`, () => this.#docker.getImage(imageId).inspect(), { allow: [404] });
-    if (found === null || (found.RepoTags ?? []).length > 0) return;
-    await attempt(`remove ${imageId}`, () => this.#docker.getImage(imageId).remove(), { allow: [404, 409] });
+    await this.images.capture(vmId, snapshotId, await this.inspect(vmId));
   }
 
   /**
@@ -316,22 +246,9 @@ export class Engine {
 
   /** Ids of containers that are being removed, or were when the engine was killed. By the one way that looks at no disk. */
   async #beingRemoved(): Promise<readonly string[]> {
-    const found = await attempt("list", () => this.#ownApi("containers/json?", { all: true }, this.#docker, "GET"));
+    const found = await attempt("list", () => ownApi(this.#docker, "containers/json?", { all: true }, "GET"));
     const all = z.array(z.object({ Id: z.string(), State: z.string() })).parse(found);
     return all.filter(({ State }) => State === "removing").map(({ Id }) => Id);
-  }
-
-  /**
-   * podman's own API, for what its Docker-compatible one lacks. `options` is the body, or what follows the question mark with which the
-   * path of a look ends.
-   */
-  #ownApi(path: string, options: object, docker = this.#docker, method: "GET" | "POST" = "POST"): Promise<unknown> {
-    return new Promise((resolve, reject) => {
-      const statusCodes = { 200: true, 201: true, 404: "not found", 409: "conflict", 500: "server error" };
-      docker.modem.dial({ path: `/v4.0.0/libpod/${path}`, method, statusCodes, options }, (error, answer) =>
-        error ? reject(error) : resolve(answer),
-      );
-    });
   }
 
   /** Kills and removes it with its disk; nothing to remove is success. */

@@ -42,7 +42,7 @@ export async function removeEngineLeftovers(home: PodmanHome, settleMs: number):
   await rm(home.runDir, again);
 }
 
-/** Ends the engine's service, one left by a crashed predecessor included. */
+/** Ends the engine's service, one left by a crashed predecessor and forks of it included. */
 export async function killService(home: PodmanHome): Promise<void> {
   await killAll(await processesWith((argv) => argv.includes(`unix://${home.socket}`)));
 }

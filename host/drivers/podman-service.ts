@@ -3,37 +3,44 @@ import { open, readFile } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Log } from "../../service/log.ts";
 import { DriverError } from "../driver.ts";
+import { killService } from "./leftovers.ts";
 import type { PodmanHome } from "./podman-home.ts";
 
 const POLL_MS = 20;
 const RESTART_PAUSE_MS = 500;
 
+export interface PodmanServiceOptions {
+  readonly home: PodmanHome;
+  readonly log: Log;
+  /** Resolves when the service answers. */
+  readonly ping: () => Promise<unknown>;
+  /** Called when the service, which had ended, answers again; with when it was started, epoch milliseconds. Does not reject. */
+  readonly tidy: (startedMs: number) => Promise<void>;
+  /** How long it may take to answer its first ping, milliseconds. */
+  readonly readyMs: number;
+}
+
 /** podman's Docker-compatible API on a unix socket, kept running until it is closed. */
 export class PodmanService {
   readonly #home: PodmanHome;
   readonly #log: Log;
+  readonly #options: PodmanServiceOptions;
   #child: ChildProcess | null = null;
   #closing = false;
 
-  constructor(home: PodmanHome, log: Log) {
-    this.#home = home;
-    this.#log = log;
+  constructor(options: PodmanServiceOptions) {
+    this.#home = options.home;
+    this.#log = options.log;
+    this.#options = options;
   }
 
-  /** Starts it; resolves when `ping` does. Throws `DriverError` `engine` with podman's own words when it does not in time. */
-  async open(ping: () => Promise<unknown>, readyMs: number): Promise<void> {
+  /**
+   * Starts it; resolves when it answers. Throws `DriverError` `engine` with podman's own words when it does not in time; it is to be
+   * closed then too.
+   */
+  async open(): Promise<void> {
     await this.#spawn();
-    const deadline = Date.now() + readyMs;
-    while (Date.now() < deadline) {
-      const answered = await ping().then(
-        () => true,
-        () => false,
-      );
-      if (answered) return;
-      if (this.#child?.exitCode !== null) break;
-      await delay(POLL_MS);
-    }
-    await this.close();
+    if (await this.#isReady()) return;
     const words = await readFile(this.#home.serviceLog, "utf8").catch(() => "");
     throw new DriverError("engine", `podman's service did not start: ${words.slice(-2_000).trim()}`);
   }
@@ -45,6 +52,22 @@ export class PodmanService {
     const ended = new Promise((resolve) => child.once("exit", resolve));
     child.kill("SIGKILL");
     await ended;
+  }
+
+  async #isReady(): Promise<boolean> {
+    const { ping, readyMs } = this.#options;
+    const child = this.#child;
+    const deadline = Date.now() + readyMs;
+    while (Date.now() < deadline) {
+      const answered = await ping().then(
+        () => true,
+        () => false,
+      );
+      if (answered) return true;
+      if (child?.exitCode !== null || child.signalCode !== null) return false;
+      await delay(POLL_MS);
+    }
+    return false;
   }
 
   async #spawn(): Promise<void> {
@@ -64,10 +87,15 @@ export class PodmanService {
 
   async #respawn(): Promise<void> {
     if (this.#closing) return;
+    const startedMs = Date.now();
     try {
+      // One that is killed while it maps ids may leave a fork of itself, which holds its locks on the store for good.
+      await killService(this.#home);
       await this.#spawn();
     } catch (error) {
       this.#log.error("podman's service could not be started again", { error: String(error) });
+      return;
     }
+    if (await this.#isReady()) await this.#options.tidy(startedMs);
   }
 }

@@ -1,17 +1,22 @@
+import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { once } from "node:events";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
+import { z } from "zod";
 import type { Driver } from "../../host/driver.ts";
 import { createContainerDriver } from "../../host/drivers/container.ts";
 import { leftPidFile, lostMountPoint } from "../../host/drivers/engine-request.ts";
+import { processesWith } from "../../host/drivers/leftovers.ts";
+import { orphansOf, type StoreRecords } from "../../host/drivers/orphan-layers.ts";
 import { type PodmanHome, podmanHome } from "../../host/drivers/podman-home.ts";
 import { runCommand } from "../../host/network/run-command.ts";
 import { platformRandomBytes } from "../../protocol/bytes.ts";
 import { newVmId } from "../../protocol/ids.ts";
 import { createLog } from "../../service/log.ts";
-import { CACHE_DIR } from "./guest-world.ts";
+import { CACHE_DIR, eventually } from "./guest-world.ts";
 
 describe("the engine's store of disks", () => {
   let driver: Driver;
@@ -63,6 +68,109 @@ describe("the engine's store of disks", () => {
     await writeFile(left, "", { mode: 0o444 });
     expect(await driver.start(vmId)).toEqual(machine);
     await driver.delete(vmId);
+  });
+
+  it("keeps a snapshot, and what it stands on no longer than it, although an engine that was killed has left one half made", async () => {
+    const disks = async () => (await readdir(join(home.diskDir, "storage", "overlay"))).sort();
+    const before = await disks();
+    const vmId = newVmId(platformRandomBytes);
+    await driver.create({ vmId, files: [] });
+    await driver.stop(vmId);
+    const [half, whole] = [newVmId(platformRandomBytes), newVmId(platformRandomBytes)];
+    await driver.snapshot(vmId, half);
+    await halveImage(home, half);
+    await driver.snapshot(vmId, whole);
+    await driver.delete(vmId);
+    await driver.deleteSnapshot(half);
+    await driver.create({ vmId, files: [], snapshotId: whole });
+    await driver.delete(vmId);
+    await driver.deleteSnapshot(whole);
+    expect(await disks()).toEqual(before);
+  });
+
+  it("loses the disks that belong to nothing when an engine that was killed is started again", async () => {
+    const disks = async () => (await readdir(join(home.diskDir, "storage", "overlay"))).sort();
+    const vmId = newVmId(platformRandomBytes);
+    await driver.create({ vmId, files: [] });
+    const before = await disks();
+    const storage = (...args: string[]) => runCommand("engine", "containers-storage", args, { env: home.env });
+    const under = (await storage("create-layer")).trim();
+    await storage("create-layer", under);
+    expect(await disks()).toHaveLength(before.length + 2);
+    await killEngine(home);
+    await eventually("they are gone", async () => (await disks()).length === before.length);
+    expect(await disks()).toEqual(before);
+    await driver.delete(vmId);
+  });
+
+  it("is open to an engine that is started again, although a fork of the one that was killed holds its lock", async () => {
+    const service = `unix://${home.socket}`;
+    const lock = join(home.diskDir, "storage", "overlay-layers", "layers.lock");
+    const fork = spawn("bash", ["-c", 'exec 9<"$0"; flock 9; echo held; read', lock, service], {
+      stdio: ["pipe", "pipe", "inherit"],
+    });
+    const ended = once(fork, "exit");
+    const [said] = await once(fork.stdout, "data");
+    expect(String(said)).toBe("held\n");
+    await killEngine(home);
+    expect(await ended).toEqual([null, "SIGKILL"]);
+    await eventually("the engine answers", async () => {
+      const vmId = newVmId(platformRandomBytes);
+      const made = await driver.create({ vmId, files: [] }).catch(() => null);
+      if (made !== null) await driver.delete(vmId);
+      return made !== null;
+    });
+  });
+});
+
+async function killEngine({ socket }: PodmanHome): Promise<void> {
+  const pids = await processesWith((argv) => argv[0] === "podman" && argv.includes(`unix://${socket}`));
+  expect(pids).toHaveLength(1);
+  for (const pid of pids) process.kill(pid, "SIGKILL");
+}
+
+/** Makes of a snapshot what an engine leaves that is killed before it has named the image and written down what it is made of. */
+async function halveImage({ diskDir }: PodmanHome, snapshotId: string): Promise<void> {
+  const folder = join(diskDir, "storage", "overlay-images");
+  const images = z.array(z.looseObject({ id: z.string(), names: z.array(z.string()).optional() }));
+  const found = images.parse(JSON.parse(await readFile(join(folder, "images.json"), "utf8")));
+  const halved = found.map((image) => {
+    if (image.names?.some((name) => name.endsWith(`:${snapshotId}`)) !== true) return image;
+    const { names, digest, ...rest } = image;
+    const config = `sha256:${image.id}`;
+    return { ...rest, "big-data-names": [config] };
+  });
+  const [id = ""] = found.flatMap(({ id: one, names }) => (names?.some((name) => name.endsWith(`:${snapshotId}`)) ? [one] : []));
+  await rm(join(folder, id, "manifest"));
+  await writeFile(join(folder, "images.json"), JSON.stringify(halved));
+  await writeFile(join(folder, "images.lock"), randomBytes(64));
+}
+
+describe("a layer of a disk", () => {
+  const records: StoreRecords = {
+    layers: [
+      { id: "base", created: 1 },
+      { id: "machine", parent: "base", created: 2 },
+      { id: "snapshot", parent: "base", created: 2, "diff-digest": "sha256:1" },
+      { id: "mapped", created: 2 },
+    ],
+    images: [{ layer: "snapshot", "mapped-layers": ["mapped"] }],
+    containers: [{ layer: "machine" }],
+  };
+  const idle = { beforeMs: 10, evenReusable: true };
+
+  it("is kept where a machine, a snapshot or a layer that is kept stands on it", () => {
+    expect(orphansOf(records, idle)).toEqual([]);
+  });
+
+  it("goes where nothing does, after those that stand on it", () => {
+    expect(orphansOf({ ...records, containers: [], images: [] }, idle)).toEqual(["machine", "snapshot", "mapped", "base"]);
+  });
+
+  it("is kept where it may be part of what is being made", () => {
+    const { layers } = records;
+    expect(orphansOf({ layers, images: [], containers: [] }, { ...idle, beforeMs: 2 })).toEqual([]);
+    expect(orphansOf({ layers, images: [], containers: [] }, { ...idle, evenReusable: false })).toEqual(["machine", "mapped"]);
   });
 });
 
