@@ -16,8 +16,7 @@ const SCHEMA: readonly string[] = [
 const INSERT_ALL = `
   INSERT INTO events (at, trace_id, subject, credential_id, operation, vm_id, identity_id, linux_user, client_address, verdict,
     failure)
-  SELECT value->>'at', value->>'traceId', value->>'subject', value->>'credentialId', value->>'operation', value->>'vmId',
-    value->>'identityId', value->>'linuxUser', value->>'clientAddress', value->>'verdict', value->>'failure'
+  SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, value->>8, value->>9, value->>10
   FROM json_each(?) ORDER BY key`;
 
 /** So many fit into one statement: a value bound to it may have 2 MB (Durable Objects, limits of SQL storage). */
@@ -51,7 +50,7 @@ export class Audit extends StoredObject implements AuditApi {
     this.ctx.storage.transactionSync(() => {
       // Not one statement each, which would cost more to bind and begin than its row.
       for (let first = 0; first < events.length; first += EVENTS_A_STATEMENT) {
-        this.sql.exec(INSERT_ALL, JSON.stringify(events.slice(first, first + EVENTS_A_STATEMENT)));
+        this.sql.exec(INSERT_ALL, JSON.stringify(events.slice(first, first + EVENTS_A_STATEMENT).map(columnsOf)));
       }
       this.#forgetMost();
     });
@@ -96,6 +95,12 @@ export class Audit extends StoredObject implements AuditApi {
   #oldestKept(): number {
     return this.clock() - this.settings.AUDIT_KEEP_MS;
   }
+}
+
+/** In the order of `INSERT_ALL`. */
+function columnsOf(event: AuditEvent): readonly (string | number | null)[] {
+  const { at, traceId, subject, credentialId, operation, vmId, identityId, linuxUser, clientAddress, verdict } = event;
+  return [at, traceId, subject, credentialId, operation, vmId, identityId, linuxUser, clientAddress, verdict, event.failure];
 }
 
 function toRow(row: Columns): AuditRow {

@@ -26,15 +26,19 @@ export function begin(request: Request, env: EdgeEnv, context: ExecutionContext)
     clock: Date.now,
     randomBytes: platformRandomBytes,
     traceId: newTraceId(),
-    // These two are asked of the runtime only where somebody needs them.
+    // These are asked of the runtime only where somebody needs them.
     get clientAddress() {
       return clientAddressOf(request, env.CLIENT_ADDRESS_HEADER);
     },
     get callerLeft() {
       return request.signal;
     },
-    backgroundAfterS: backgroundAfter(headers.get(BACKGROUND_AFTER_HEADER)),
-    idempotencyKey: headers.get(IDEMPOTENCY_KEY_HEADER),
+    get backgroundAfterS() {
+      return backgroundAfter(headers.get(BACKGROUND_AFTER_HEADER));
+    },
+    get idempotencyKey() {
+      return headers.get(IDEMPOTENCY_KEY_HEADER);
+    },
     untold: new Set(),
     timing: new ServerTiming(),
     timeLimits: new TimeLimits(),
