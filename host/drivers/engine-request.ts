@@ -22,6 +22,16 @@ export async function attempt<T>(what: string, request: () => Promise<T>, tolera
   }
 }
 
+/** Makes a request that ends a guest; once more if podman 5 fails it because the guest's monitor was killed, which it has noted by then. */
+export async function despiteLostMonitor<T>(request: () => Promise<T>): Promise<T> {
+  try {
+    return await request();
+  } catch (error) {
+    if (!String(error).includes("conmon exited prematurely")) throw error;
+    return request();
+  }
+}
+
 /** Makes a request that starts a machine; once more if what an engine left that was killed is in the way, which is mended first. */
 export async function startDespiteLeftovers<T>(home: PodmanHome, request: () => Promise<T>): Promise<T> {
   try {

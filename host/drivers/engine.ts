@@ -4,7 +4,7 @@ import { z } from "zod";
 import { DriverError, type DriverState } from "../driver.ts";
 import type { ContainerSettings } from "./container-settings.ts";
 import { disk, EngineImages } from "./engine-images.ts";
-import { attempt, isNameTaken, ownApi, startDespiteLeftovers } from "./engine-request.ts";
+import { attempt, despiteLostMonitor, isNameTaken, ownApi, startDespiteLeftovers } from "./engine-request.ts";
 import { setMachineFrozen } from "./home-cgroups.ts";
 import { type IdRange, idRangeFrom } from "./id-ranges.ts";
 import { reportEnd } from "./lost-monitor.ts";
@@ -215,7 +215,8 @@ export class Engine {
 
   /** Asks the guest to end, and kills it after the grace. */
   async stop(vmId: string): Promise<void> {
-    await attempt(`stop ${vmId}`, () => this.#docker.getContainer(vmId).stop({ t: this.#settings.stopGraceS }), { allow: [304] });
+    const stop = () => this.#docker.getContainer(vmId).stop({ t: this.#settings.stopGraceS });
+    await despiteLostMonitor(() => attempt(`stop ${vmId}`, stop, { allow: [304] }));
   }
 
   /** Changes the limits of a running machine; the next start forgets them. */
@@ -253,7 +254,8 @@ export class Engine {
 
   /** Kills and removes it with its disk; nothing to remove is success. */
   async remove(vmId: string): Promise<void> {
-    await attempt(`remove ${vmId}`, () => this.#docker.getContainer(vmId).remove({ force: true, v: true }), { allow: [404] });
+    const remove = () => this.#docker.getContainer(vmId).remove({ force: true, v: true });
+    await despiteLostMonitor(() => attempt(`remove ${vmId}`, remove, { allow: [404] }));
   }
 }
 
