@@ -1,8 +1,9 @@
 import { setTimeout as delay } from "node:timers/promises";
-import Docker from "dockerode";
+import type Docker from "dockerode";
 import { z } from "zod";
 import { DriverError, type DriverState } from "../driver.ts";
 import type { ContainerSettings } from "./container-settings.ts";
+import { engineClient } from "./engine-client.ts";
 import { disk, EngineImages } from "./engine-images.ts";
 import { attempt, despiteLostMonitor, isNameTaken, ownApi, startDespiteLeftovers } from "./engine-request.ts";
 import { setMachineFrozen } from "./home-cgroups.ts";
@@ -69,11 +70,11 @@ export class Engine {
   readonly #limits: OwnLimits;
 
   constructor(home: PodmanHome, settings: ContainerSettings, limits: OwnLimits) {
-    this.#docker = new Docker({ socketPath: home.socket, timeout: settings.engineRequestMs });
+    this.#docker = engineClient(home.socket, settings.engineRequestMs);
     this.#home = home;
     this.#settings = settings;
     this.#limits = limits;
-    const patient = new Docker({ socketPath: home.socket, timeout: settings.captureMs });
+    const patient = engineClient(home.socket, settings.captureMs);
     this.images = new EngineImages({ docker: this.#docker, patient, home, settings });
   }
 
