@@ -44,7 +44,11 @@ export class VmCommands {
     }
     const step = stepFor(before.state, command);
     if (step.kind === "refuse") return { ok: false, failure: step.failure };
-    if (step.kind === "settled") return success(record(before));
+    if (step.kind === "settled") {
+      // A crash may have kept the account from hearing of it: the list must not say otherwise than this answer.
+      await upkeep.note();
+      return success(record(before));
+    }
     if (command === "delete") return this.#delete();
     const row = store.change({ intent: command, attempts: 0 });
     upkeep.lookAgainIn(settings.VM_RECOVERY_MS);

@@ -86,7 +86,10 @@ export class Vm extends StoredObject implements VmApi {
       });
     }
     const row = this.#visible(accountId);
-    return row?.intent === "create" ? failure("host-unavailable", UNANSWERED) : this.read(accountId);
+    if (row?.intent === "create") return failure("host-unavailable", UNANSWERED);
+    // As after any repeated command: the account may not have heard of it.
+    if (row !== null) await this.#upkeep.note();
+    return this.read(accountId);
   }
 
   async read(accountId: string | null): Promise<Result<VmRecord>> {

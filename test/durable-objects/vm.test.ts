@@ -418,6 +418,14 @@ describe("what a host tells about a VM", () => {
   const tell = (state: "running" | "suspended" | "missing", at: number, from = host.id) => vm().observe(from, state, at);
   const shown = async () => must(await vm().read(account.id)).state;
 
+  /** Makes a VM that its host says is suspended while its account cannot be told. */
+  async function suspendUnheard(): Promise<void> {
+    must(await create());
+    await runInDurableObject(account.object, (_object, state) => state.storage.sql.exec("ALTER TABLE vms RENAME TO vms_broken"));
+    await tell("suspended", Date.now() + 60_000);
+    await runInDurableObject(account.object, (_object, state) => state.storage.sql.exec("ALTER TABLE vms_broken RENAME TO vms"));
+  }
+
   it("is taken from the newest message, whatever order they come in", async () => {
     must(await create());
     const later = Date.now() + 60_000;
@@ -459,11 +467,21 @@ describe("what a host tells about a VM", () => {
   });
 
   it("reaches the index by alarm when the account failed", async () => {
-    must(await create());
-    await runInDurableObject(account.object, (_object, state) => state.storage.sql.exec("ALTER TABLE vms RENAME TO vms_broken"));
-    await tell("suspended", Date.now() + 60_000);
-    await runInDurableObject(account.object, (_object, state) => state.storage.sql.exec("ALTER TABLE vms_broken RENAME TO vms"));
+    await suspendUnheard();
     await settledAlarm();
+    expect(await indexed()).toEqual(["suspended"]);
+  });
+
+  it("is in the index by the time that a repeated suspend answers, though the account had not heard of the first", async () => {
+    await suspendUnheard();
+    expect(await indexed()).toEqual(["running"]);
+    must(await vm().suspend(account.id));
+    expect(await indexed()).toEqual(["suspended"]);
+  });
+
+  it("is in the index as a repeated creation answers it, though the account had not heard of that", async () => {
+    await suspendUnheard();
+    expect(must(await vm().created(account.id)).state).toBe("suspended");
     expect(await indexed()).toEqual(["suspended"]);
   });
 });
