@@ -2,6 +2,7 @@ import type { Verdict } from "../../durable-objects/contract.ts";
 import type { Placement } from "../../durable-objects/vm-contract.ts";
 import { type FailureKind, failure, type Result, success } from "../../protocol/failures.ts";
 import { ACTED_AS_HEADER } from "../../protocol/headers.ts";
+import { IMAGE_USER } from "../../protocol/linux-user.ts";
 import type { Edge } from "../edge.ts";
 import { logEvent } from "../log.ts";
 import { type Authority, locate, ofAccount } from "../services/authorise.ts";
@@ -63,10 +64,11 @@ export async function forwardBy(edge: Edge, authority: Authority, journey: Journ
   return asCallerSees(edge, told(authority, again));
 }
 
-/** Passes on whom the guest meant, where the host says it. */
-function told({ actedAs }: Authority, answer: Result<Response>): Result<Response> {
-  const linuxUser = answer.ok ? answer.value.headers.get(ACTED_AS_HEADER) : null;
-  if (linuxUser !== null) actedAs?.(linuxUser);
+/** Passes on whom the guest meant, where that was left to it: then the host says it. */
+function told({ actedAs, verdict }: Authority, answer: Result<Response>): Result<Response> {
+  if (actedAs === undefined || verdict.linuxUser !== IMAGE_USER || !answer.ok) return answer;
+  const linuxUser = answer.value.headers.get(ACTED_AS_HEADER);
+  if (linuxUser !== null) actedAs(linuxUser);
   return answer;
 }
 

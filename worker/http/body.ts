@@ -28,11 +28,12 @@ export async function readBody(message: Request | Response, limits: BodyLimits):
   const tooLarge = () => failure("payload-too-large", `The body is larger than ${maxBytes} bytes.`, { maxBytes });
   const declared = message.headers.get("content-length");
   if (Number(declared ?? 0) > maxBytes) return tooLarge();
-  if (message.body === null) return success(new Uint8Array(0));
+  // Asking for the stream of a body makes one, which a small body does not need.
   if (declared !== null && Number(declared) <= SMALL_BYTES) {
     const small = await readSmall(message, limits);
     return small.ok && small.value.byteLength > maxBytes ? tooLarge() : small;
   }
+  if (message.body === null) return success(new Uint8Array(0));
   const deadline = Date.now() + totalMs;
   const chunks: Uint8Array[] = [];
   let length = 0;
