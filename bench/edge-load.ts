@@ -1,5 +1,5 @@
 import { Agent, request } from "node:http";
-import { cpuMicroseconds } from "../test/system/processes.ts";
+import { cpuMicrosecondsOfThreads } from "../test/system/processes.ts";
 
 export interface Load {
   readonly url: string;
@@ -20,7 +20,7 @@ export interface Measured {
 export async function measure(pid: number, count: number, concurrency: number, next: (index: number) => Load): Promise<Measured> {
   const agent = new Agent({ keepAlive: true, maxSockets: concurrency });
   const latencies: number[] = [];
-  const cpuBefore = cpuMicroseconds(pid);
+  const cpuBefore = cpuMicrosecondsOfThreads(pid);
   const startedAt = performance.now();
   let index = 0;
   const worker = async () => {
@@ -34,7 +34,7 @@ export async function measure(pid: number, count: number, concurrency: number, n
   };
   await Promise.all(Array.from({ length: concurrency }, worker));
   const seconds = (performance.now() - startedAt) / 1_000;
-  const cpu = (cpuMicroseconds(pid) - cpuBefore) / count;
+  const cpu = (cpuMicrosecondsOfThreads(pid) - cpuBefore) / count;
   agent.destroy();
   return { cpu, perSecond: count / seconds, latencies: latencies.toSorted((left, right) => left - right) };
 }

@@ -1,5 +1,4 @@
 import { mkdtempSync, rmSync } from "node:fs";
-import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -9,13 +8,12 @@ import { choosePort } from "../bin/start/ports.ts";
 import { LocalEdge } from "../test/system/local-edge.ts";
 import { VerifyingHost } from "../test/system/verifying-host.ts";
 
-/** An edge with a bare Worker beside it in one workerd, one host that answers at once, and an account with a VM. */
+/** An edge with a bare Worker beside it in one workerd, one host that verifies and answers at once, and an account with a VM. */
 export interface EdgeWorld {
   readonly edge: LocalEdge;
   readonly host: VerifyingHost;
-  /** Base URL of the bare Worker, and of a server that answers as the host does but verifies nothing. */
+  /** Base URL of the bare Worker. */
   readonly bareUrl: string;
-  readonly bareHostUrl: string;
   readonly owner: ApiClient;
   readonly vmId: string;
   /** A new identity's access token that opens the VM, with the token's and the identity's ids. */
@@ -33,15 +31,6 @@ export async function withEdge<T>(vars: Readonly<Record<string, string>>, use: (
     bundle: true,
   });
   const edge = await LocalEdge.start({ folder, vars, configure: (config) => withBareWorker(config, barePort) });
-  const bareHost = createServer((request, response) => {
-    request.resume().once("end", () => {
-      response
-        .writeHead(200, { "content-type": "application/json" })
-        .end(JSON.stringify({ stdout: "", stderr: "", statusCode: 0 }));
-    });
-  });
-  const bareHostPort = await choosePort("127.0.0.1", 0, "PORT");
-  bareHost.listen(bareHostPort, "127.0.0.1");
   const { serviceKey } = await edge.operator.request<{ serviceKey: string }>("POST", "/operator/v1/regions/local/service-keys", {});
   const host = await VerifyingHost.start({ folder: join(folder, "host"), edgeUrl: edge.url, serviceKey });
   try {
@@ -52,7 +41,6 @@ export async function withEdge<T>(vars: Readonly<Record<string, string>>, use: (
       edge,
       host,
       bareUrl: `http://127.0.0.1:${barePort}`,
-      bareHostUrl: `http://127.0.0.1:${bareHostPort}`,
       owner,
       vmId,
       newToken: async () => {
@@ -64,8 +52,6 @@ export async function withEdge<T>(vars: Readonly<Record<string, string>>, use: (
     });
   } finally {
     await host.stop();
-    bareHost.closeAllConnections();
-    bareHost.close();
     await edge.end("SIGTERM");
     rmSync(folder, { recursive: true, force: true });
   }

@@ -61,6 +61,8 @@ export class VerifyingHost {
   readonly membership: Membership;
   /** Operations that were carried out. */
   admitted = 0;
+  /** `Authorization` of the last of them; null: there was none. */
+  authorization: string | null = null;
   readonly #server: Server;
 
   private constructor(id: string, url: string, membership: Membership, server: Server) {
@@ -81,7 +83,7 @@ export class VerifyingHost {
     const gate = new Gate(() => host?.membership.verifier ?? null);
     const server = createServer((request, response) => {
       const act = (asked: Admitted) => {
-        host?.noteAdmitted();
+        host?.noteAdmitted(request);
         return carryOut(asked);
       };
       answer(gate, request, response, act).catch(() => response.destroy());
@@ -116,8 +118,9 @@ export class VerifyingHost {
     return host;
   }
 
-  noteAdmitted(): void {
+  noteAdmitted({ headers }: IncomingMessage): void {
     this.admitted += 1;
+    this.authorization = headers.authorization ?? null;
   }
 
   async stop(): Promise<void> {
