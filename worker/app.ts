@@ -35,8 +35,7 @@ export function createApp(): App {
     fetch: async (request, env, context) => {
       const edge = begin(request, env, context);
       const name = visitedName(edge);
-      if (name === null)
-        return finish(edge, request, openToBrowsers(edge, request, await callApi(api, edge, request, context)), "api");
+      if (name === null) return finish(edge, request, openToBrowsers(edge, await callApi(api, edge, request, context)), "api");
       const { answer, isGuests } = await serveVmName(edge, request, name);
       return finish(edge, request, answer, isGuests ? "guest" : "api");
     },
@@ -45,7 +44,7 @@ export function createApp(): App {
 
 function callApi(api: Hono<EdgeHono>, edge: Edge, request: Request, context: ExecutionContext): Response | Promise<Response> {
   // A preflight of any size is answered: else no page could read that what it asks for is refused, nor why.
-  const refused = isPreflight(edge, request) ? null : refuseHead(edge, request);
+  const refused = isPreflight(edge, request) ? null : refuseHead(edge);
   return refused ?? api.fetch(request, edge, context);
 }
 

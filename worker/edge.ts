@@ -1,6 +1,7 @@
 import type { Context } from "hono";
 import type { Env } from "../durable-objects/env.ts";
 import type { Clock, RandomBytes } from "../protocol/bytes.ts";
+import type { RequestHead } from "./http/request-head.ts";
 import type { ServerTiming } from "./http/server-timing.ts";
 import type { TimeLimits } from "./http/time-limits.ts";
 import type { UrlParts } from "./http/url-parts.ts";
@@ -16,6 +17,7 @@ export interface Edge {
   readonly settings: Settings;
   /** The request's URL, taken apart. */
   readonly url: UrlParts;
+  readonly head: RequestHead;
   readonly clock: Clock;
   readonly randomBytes: RandomBytes;
   /** Names this request in every log from here to the guest. */

@@ -2,6 +2,7 @@ import { failure, type Result, success } from "../../protocol/failures.ts";
 import { type Credential, type MacKeys, parseCredential } from "../../protocol/tokens.ts";
 import { Lru } from "../cache/lru.ts";
 import type { Edge } from "../edge.ts";
+import type { HeaderSource } from "../http/request-head.ts";
 import { CREDENTIAL_INVALID } from "../masks.ts";
 import { importedMacKeys, macKeysOf } from "./mac-keys.ts";
 import { readPresented } from "./presented.ts";
@@ -16,7 +17,7 @@ const CREDENTIAL_MISSING = failure(
  * Reads the credential of a request and checks its shape and MAC, without touching storage. Whether it is live is for
  * its object to say. Refuses with `credential-missing` or `credential-invalid`.
  */
-export async function authenticate(edge: Edge, headers: Headers): Promise<Result<Credential>> {
+export async function authenticate(edge: Edge, headers: HeaderSource): Promise<Result<Credential>> {
   const presented = readPresented(headers);
   if (presented === null) return CREDENTIAL_MISSING;
   const credential = await authenticateText(edge, presented.text);

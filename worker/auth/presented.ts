@@ -1,3 +1,5 @@
+import type { HeaderSource } from "../http/request-head.ts";
+
 /** Header in which the SDKs send an access token. */
 export const IDENTITY_TOKEN_HEADER = "x-freestyle-identity-access-token";
 
@@ -14,7 +16,7 @@ const BEARER_PATTERN = /^bearer +(\S+) *$/i;
  * The credential of a request, or null when none was shown. A bearer wins over the identity header: the SDKs never send
  * both, and 0.1 prefers its API key when it has both. Schemes other than Bearer are not looked at.
  */
-export function readPresented(headers: Headers): Presented | null {
+export function readPresented(headers: HeaderSource): Presented | null {
   const bearer = BEARER_PATTERN.exec(headers.get("authorization") ?? "")?.[1];
   if (bearer !== undefined) return { text: bearer, from: "bearer" };
   const token = headers.get(IDENTITY_TOKEN_HEADER)?.trim();

@@ -47,6 +47,12 @@ export class FactCache<T extends Fact> {
     return this.#kept.size;
   }
 
+  /** The fact if this isolate has it and it is younger than `maxAgeMs`; `now` in milliseconds since 1970 UTC. */
+  young(key: string, now: number, maxAgeMs: number): T | null {
+    const kept = this.#kept.get(key);
+    return kept !== undefined && isUsable(kept, now, maxAgeMs) ? kept.fact : null;
+  }
+
   /** The fact if this isolate may use it, without a promise; one near its end is read again behind the answer. `read` asks the object. */
   near(key: string, lookup: Lookup, read: () => Promise<Result<T>>): T | null {
     const kept = this.#kept.get(key);

@@ -31,6 +31,11 @@ interface Shape<Path extends string, Query, Body> {
   readonly body?: ZodType<Body>;
   /** What the API description shows of the body, where the schema that checks it finds out for itself what it may hold. */
   readonly shownBody?: ZodType;
+  /**
+   * Whether a body is one of the common ones that the schema is known to take as they are, so that it need not be asked: a schema costs a
+   * request as much as finding its verdict.
+   */
+  readonly isPlainBody?: (body: unknown) => boolean;
   /** How a body that does not fit the schema fails; `bad-request` when absent. */
   readonly invalidBody?: FailureKind;
   /** Most bytes of the body; the limit of JSON bodies when absent. */

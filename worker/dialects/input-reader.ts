@@ -61,9 +61,9 @@ export class InputReader {
   }
 
   async #body(edge: Edge, request: Request): Promise<Result<unknown>> {
-    const { body: schema, maxBodyBytes, invalidBody } = this.#endpoint;
+    const { body: schema, isPlainBody, maxBodyBytes, invalidBody } = this.#endpoint;
     if (schema === undefined) return success(undefined);
-    const body = await readJson(request, requestLimits(edge, maxBodyBytes?.(edge.settings)), schema);
+    const body = await readJson(request, requestLimits(edge, maxBodyBytes?.(edge.settings)), schema, isPlainBody);
     if (body.ok || body.failure.kind !== "bad-request" || invalidBody === undefined) return body;
     return { ok: false, failure: { ...body.failure, kind: invalidBody } };
   }

@@ -64,7 +64,7 @@ async function run(c: EdgeContext, served: Served, attempt: Attempt): Promise<Re
   const { admission } = endpoint;
   const ticket = admission.access === "vm-socket" ? shownTicket(c.req.raw) : null;
   if (admission.access === "vm-socket" && ticket !== null) return runByTicket(c, served, admission.operation, ticket);
-  const credential = await authenticate(edge, c.req.raw.headers);
+  const credential = await authenticate(edge, edge.head);
   if (!credential.ok) return credential;
   const limited = await limitPrincipal(edge, credential.value);
   if (!limited.ok) return limited;
@@ -76,7 +76,7 @@ async function run(c: EdgeContext, served: Served, attempt: Attempt): Promise<Re
     const principal = await resolvePrincipal(edge, credential.value);
     return principal.ok ? early : principal;
   }
-  const linuxUser = early === null ? c.req.header(LINUX_USER_HEADER) : endpoint.linuxUser?.(early.value);
+  const linuxUser = early === null ? edge.head.get(LINUX_USER_HEADER) : endpoint.linuxUser?.(early.value);
   const vm = { named: path.values.vmId ?? "", maySlug: dialect === "v5" };
   noteLinuxUser(attempt, linuxUser ?? null);
   const caller = await admit(edge, endpoint, credential.value, vm, linuxUser ?? null, attempt);
@@ -93,7 +93,7 @@ async function runByTicket(c: EdgeContext, served: Served, operation: Operation,
   const path = reader.path(edge);
   const input = await reader.input(edge, c.req.raw, path);
   const linuxUser =
-    endpoint.linuxUser === undefined ? c.req.header(LINUX_USER_HEADER) : input.ok && endpoint.linuxUser(input.value);
+    endpoint.linuxUser === undefined ? edge.head.get(LINUX_USER_HEADER) : input.ok && endpoint.linuxUser(input.value);
   const wanted = { vmId: path.values.vmId ?? "", operation, linuxUser: linuxUser || null };
   const claims = await verifyClientTicket(edge, ticket, wanted);
   if (!claims.ok) return claims;

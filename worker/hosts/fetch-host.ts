@@ -41,7 +41,7 @@ export async function fetchHost(edge: Edge, hostUrl: string, ticket: string, cal
   const { HOST_TIMEOUT_MS, UPLOAD_TIMEOUT_MS } = edge.settings;
   const limitMs = isStreamed(content) ? UPLOAD_TIMEOUT_MS : HOST_TIMEOUT_MS;
   try {
-    const answer = fetch(`${hostUrl.replace(/\/+$/, "")}${call.path}`, {
+    const answer = fetch(`${hostUrl.endsWith("/") ? hostUrl.replace(/\/+$/, "") : hostUrl}${call.path}`, {
       method: call.method,
       headers,
       body: content,
@@ -81,7 +81,9 @@ export async function readFailure(edge: Edge, response: Response): Promise<Failu
 /** Reads a host's answer whole, as JSON, up to the limit of the settings. */
 export async function readHostJson(edge: Edge, response: Response): Promise<Result<unknown>> {
   const { MAX_HOST_ANSWER_BYTES: maxBytes, HOST_TIMEOUT_MS: limitMs } = edge.settings;
-  const bytes = await readBody(response, { maxBytes, idleMs: limitMs, totalMs: limitMs, timeLimits: edge.timeLimits });
+  const declared = response.headers.get("content-length");
+  const limits = { declared, maxBytes, idleMs: limitMs, totalMs: limitMs, timeLimits: edge.timeLimits };
+  const bytes = await readBody(response, limits);
   if (!bytes.ok) return bytes.failure.kind === "payload-too-large" ? bytes : HOST_UNAVAILABLE;
   return parseJson(bytes.value);
 }

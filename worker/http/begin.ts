@@ -4,6 +4,7 @@ import type { Edge, EdgeEnv } from "../edge.ts";
 import { clientAddressOf } from "../limits/client-address.ts";
 import { logEvent } from "../log.ts";
 import { readSettings, type Settings } from "../settings.ts";
+import { RequestHead } from "./request-head.ts";
 import { ServerTiming } from "./server-timing.ts";
 import { TimeLimits } from "./time-limits.ts";
 import { urlParts } from "./url-parts.ts";
@@ -18,11 +19,12 @@ let known: { readonly env: EdgeEnv; readonly settings: Settings } | undefined;
 
 /** Begins a request: gives it a trace id, which every answer carries, and what services depend on. */
 export function begin(request: Request, env: EdgeEnv, context: ExecutionContext): Edge {
-  const { headers } = request;
+  const head = new RequestHead(request);
   return {
     env,
     settings: settingsOf(env),
     url: urlParts(request.url),
+    head,
     clock: Date.now,
     randomBytes: platformRandomBytes,
     traceId: newTraceId(),
@@ -34,10 +36,10 @@ export function begin(request: Request, env: EdgeEnv, context: ExecutionContext)
       return request.signal;
     },
     get backgroundAfterS() {
-      return backgroundAfter(headers.get(BACKGROUND_AFTER_HEADER));
+      return backgroundAfter(head.get(BACKGROUND_AFTER_HEADER));
     },
     get idempotencyKey() {
-      return headers.get(IDEMPOTENCY_KEY_HEADER);
+      return head.get(IDEMPOTENCY_KEY_HEADER);
     },
     untold: new Set(),
     timing: new ServerTiming(),

@@ -5,6 +5,8 @@ import type { TimeLimits } from "./time-limits.ts";
 
 /** How much of a body is read, and how long it may take. */
 export interface BodyLimits {
+  /** The message's `Content-Length`; null: it has none. */
+  readonly declared: string | null;
   readonly maxBytes: number;
   /** Longest pause, in milliseconds. */
   readonly idleMs: number;
@@ -14,8 +16,9 @@ export interface BodyLimits {
 }
 
 /** The limits of a request's body; without `maxBytes` those of JSON. */
-export function requestLimits({ settings, timeLimits }: Edge, maxBytes = settings.MAX_JSON_BYTES): BodyLimits {
-  return { maxBytes, idleMs: settings.BODY_IDLE_TIMEOUT_MS, totalMs: settings.JSON_BODY_TIMEOUT_MS, timeLimits };
+export function requestLimits({ head, settings, timeLimits }: Edge, maxBytes = settings.MAX_JSON_BYTES): BodyLimits {
+  const declared = head.get("content-length");
+  return { declared, maxBytes, idleMs: settings.BODY_IDLE_TIMEOUT_MS, totalMs: settings.JSON_BODY_TIMEOUT_MS, timeLimits };
 }
 
 /**
@@ -24,9 +27,8 @@ export function requestLimits({ settings, timeLimits }: Edge, maxBytes = setting
  * as its headers say (RFC 9112 section 7.1).
  */
 export async function readBody(message: Request | Response, limits: BodyLimits): Promise<Result<Uint8Array<ArrayBuffer>>> {
-  const { maxBytes, idleMs, totalMs } = limits;
+  const { declared, maxBytes, idleMs, totalMs } = limits;
   const tooLarge = () => failure("payload-too-large", `The body is larger than ${maxBytes} bytes.`, { maxBytes });
-  const declared = message.headers.get("content-length");
   if (Number(declared ?? 0) > maxBytes) return tooLarge();
   // Asking for the stream of a body makes one, which a small body does not need.
   if (declared !== null && Number(declared) <= SMALL_BYTES) {

@@ -37,9 +37,9 @@ const IN_A_DIALECT = new RegExp(`^/(?:${DIALECTS.join("|")})(?:/|$)`);
  * Lets web pages of any origin read an answer of a dialect that they called with a credential of their own. Cookies are never used,
  * so there is nothing that a foreign page could borrow.
  */
-export function openToBrowsers({ url }: Edge, request: Request, answer: Response): Response {
+export function openToBrowsers({ url, head }: Edge, answer: Response): Response {
   // A page's browser always says which page it is (Fetch standard, "CORS request"); others have no use for these headers.
-  if (!request.headers.has("origin") || !IN_A_DIALECT.test(url.pathname)) return answer;
+  if (head.get("origin") === null || !IN_A_DIALECT.test(url.pathname)) return answer;
   // The answer to an upgrade carries a socket and cannot be changed.
   if (answer.status === 101) return answer;
   answer.headers.set("access-control-allow-origin", "*");

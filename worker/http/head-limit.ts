@@ -4,12 +4,10 @@ import { failureAnswer } from "./answers.ts";
 import { dialectOf } from "./fallbacks.ts";
 
 /** Refuses a request whose URL and headers are larger than the settings allow, before anything looks at them; null: it may go on. */
-export function refuseHead(edge: Edge, request: Request): Response | null {
-  const { settings } = edge;
+export function refuseHead(edge: Edge): Response | null {
+  const { head, settings } = edge;
   const maxBytes = settings.MAX_REQUEST_HEAD_BYTES;
-  let length = request.url.length;
-  for (const [name, value] of request.headers) length += name.length + value.length;
-  if (length <= maxBytes) return null;
+  if (head.length <= maxBytes) return null;
   const refused = failure("request-head-too-large", `URL and headers have more than ${maxBytes} characters.`, { maxBytes });
   return failureAnswer(refused.failure, dialectOf(edge), settings);
 }

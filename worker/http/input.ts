@@ -2,12 +2,21 @@ import type { core, ZodType } from "zod";
 import { failure, type Result, success } from "../../protocol/failures.ts";
 import { type BodyLimits, parseJson, readBody } from "./body.ts";
 
-/** Reads a JSON body within limits and checks it against a schema; an empty body counts as `{}`. */
-export async function readJson<T>(request: Request, limits: BodyLimits, schema: ZodType<T>): Promise<Result<T>> {
+/**
+ * Reads a JSON body within limits and checks it against a schema; an empty body counts as `{}`. `isPlain`: whether the schema is known to
+ * take a body as it is.
+ */
+export async function readJson<T>(
+  request: Request,
+  limits: BodyLimits,
+  schema: ZodType<T>,
+  isPlain?: (body: unknown) => boolean,
+): Promise<Result<T>> {
   const bytes = await readBody(request, limits);
   if (!bytes.ok) return bytes;
   const json = parseJson(bytes.value);
-  return json.ok ? check(schema, json.value ?? {}) : json;
+  if (!json.ok) return json;
+  return isPlain?.(json.value) === true ? success(json.value as T) : check(schema, json.value ?? {});
 }
 
 /** Most problems of one request that an answer lists. */

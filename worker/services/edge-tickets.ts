@@ -7,8 +7,9 @@ import { edgeTicketLifeS, optionsOf, readAtOf, type TicketBasis } from "./ticket
 
 interface KeptTicket {
   readonly text: string;
-  /** What it was signed for, as `signature` writes it. */
-  readonly basis: string;
+  /** What it was signed for, and by whom. */
+  readonly basis: TicketBasis;
+  readonly issuer: string;
   /** Milliseconds since 1970 UTC. */
   readonly expiresAt: number;
 }
@@ -30,8 +31,8 @@ export async function edgeTicket(edge: Edge, basis: TicketBasis): Promise<Result
   const known = kept.get(key);
   const { TICKET_REUSE_MARGIN_MS: marginMs, VERDICT_CACHE_ENTRIES: maxEntries } = edge.settings;
   const now = edge.clock();
-  const signedFor = signedForOf(edge.env.ISSUER, basis);
-  if (known !== undefined && known.basis === signedFor && now < known.expiresAt - marginMs) {
+  const issuer = edge.env.ISSUER;
+  if (known?.issuer === issuer && isFor(known, basis) && now < known.expiresAt - marginMs) {
     edge.timing.addInstant("ticket", "reused");
     return success({ text: known.text, isReused: true });
   }
@@ -41,7 +42,7 @@ export async function edgeTicket(edge: Edge, basis: TicketBasis): Promise<Result
   const minted = await tell(async () => success(await mintTicket(edge.env, basis.verdict, options)));
   if (!minted.ok) return minted;
   const { ticket: text, claims } = minted.value;
-  kept.set(key, { text, basis: signedFor, expiresAt: claims.exp * 1000 }, maxEntries);
+  kept.set(key, { text, basis, issuer, expiresAt: claims.exp * 1000 }, maxEntries);
   edge.timing.add("ticket", startedAt, "signed");
   return success({ text, isReused: false });
 }
@@ -60,8 +61,14 @@ function keyOf({ verdict: { credentialId, vmId, operation, linuxUser } }: Ticket
   return `${credentialId} ${vmId} ${operation} ${linuxUser ?? "-"}`;
 }
 
-function signedForOf(issuer: string, basis: TicketBasis): string {
+/** Whether a ticket would say the same if it were signed now. Facts that are kept are mostly the same objects, else what they say counts. */
+function isFor({ basis: { verdict, placement, tenancy }, basis }: KeptTicket, wanted: TicketBasis): boolean {
+  const isSame = verdict === wanted.verdict && placement === wanted.placement && tenancy === wanted.tenancy;
+  return isSame || saidOf(basis) === saidOf(wanted);
+}
+
+function saidOf(basis: TicketBasis): string {
   const { verdict, placement, tenancy } = basis;
   const { hostId, hostUrl } = placement;
-  return `${issuer} ${verdict.subject} ${verdict.epoch} ${tenancy.epoch} ${placement.epoch} ${readAtOf(basis)} ${hostId} ${hostUrl}`;
+  return `${verdict.subject} ${verdict.epoch} ${tenancy.epoch} ${placement.epoch} ${readAtOf(basis)} ${hostId} ${hostUrl}`;
 }

@@ -29,7 +29,7 @@ interface VisitAnswer {
 /** Serves HTTP to a VM by its name, `<vm-id>[-<port>].<VM_DOMAIN>`. A visitor is authorised before anything is woken. */
 export async function serveVmName(edge: Edge, request: Request, name: VmName): Promise<VisitAnswer> {
   try {
-    const refused = refuseHead(edge, request);
+    const refused = refuseHead(edge);
     if (refused !== null) return ours(refused);
     if (name.kind === "nobody") return ours(failureAnswer(VM_NOT_FOUND.failure, "v5", edge.settings));
     const { vmId, port: namedPort } = name;

@@ -3,6 +3,7 @@ import { execAnswer } from "../../../protocol/host-api.ts";
 import { execOrBackground } from "../../services/background.ts";
 import { mappedUnlessPending } from "../background.ts";
 import { type Endpoint, forwardedEndpoint } from "../endpoint.ts";
+import { plainExec } from "../plain-exec.ts";
 
 const execBody = z.strictObject({
   command: z.string(),
@@ -22,6 +23,7 @@ export const execEndpoints: readonly Endpoint[] = [
     path: "/v1/vms/{vmId}/exec-await",
     summary: "Run a command and wait for it to end",
     body: execBody,
+    isPlainBody: plainExec("terminal"),
     answer: execAnswer,
     handle: async (edge, authority, { body }) => {
       const { command, timeoutMs, env, stdin } = body;

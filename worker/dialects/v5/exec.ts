@@ -4,6 +4,7 @@ import { execAnswer } from "../../../protocol/host-api.ts";
 import { IMAGE_USER } from "../../../protocol/linux-user.ts";
 import { execOrBackground, Pending } from "../../services/background.ts";
 import { type Endpoint, forwardedEndpoint } from "../endpoint.ts";
+import { plainExec } from "../plain-exec.ts";
 
 const execBody = z.strictObject({
   command: z.string(),
@@ -22,6 +23,7 @@ export const execEndpoints: readonly Endpoint[] = [
     path: "/v5/vms/{vmId}/exec-await",
     summary: "Run a command and wait for it to end; a null statusCode says that its time was up",
     body: execBody,
+    isPlainBody: plainExec("linuxUser"),
     linuxUser: ({ body }) => body.linuxUser ?? null,
     unnamedUser: IMAGE_USER,
     answer: execAnswer,
