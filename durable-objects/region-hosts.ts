@@ -19,6 +19,16 @@ export const HOST_LOAD_COLUMNS = `
   ALTER TABLE placements ADD COLUMN placed_at INTEGER NOT NULL DEFAULT 0;
   CREATE INDEX placements_by_group ON placements (account_id, spread_group);`;
 
+/**
+ * How many VMs a host has, counted as they come and go, and an index for what was placed on it lately: what placing a VM costs
+ * must not grow with the VMs that there are.
+ */
+export const HOST_COUNTS = `
+  ALTER TABLE hosts ADD COLUMN vm_count INTEGER NOT NULL DEFAULT 0;
+  UPDATE hosts SET vm_count = (SELECT COUNT(*) FROM placements WHERE host_id = hosts.id);
+  DROP INDEX placements_by_host;
+  CREATE INDEX placements_by_host ON placements (host_id, placed_at);`;
+
 type HostHello = Extract<Hello, { role: "host" }>;
 type HostLoadMessage = Extract<FeedUpstream, { type: "host-load" }>;
 type Details = Partial<Pick<HostHello, "cpus" | "memory" | "vmMemory">>;
@@ -37,9 +47,10 @@ type Columns = {
   draining: number;
   connected: number;
   vm_count: number;
-  /** Memory of the VMs that were placed since the host told its load. */
-  placed_memory: number;
 };
+
+/** When each connected host was last heard, by its id. */
+type Heard = ReadonlyMap<string, number>;
 
 /** A VM for which nothing about its place was said. */
 const ANYWHERE: PlaceWish = { onHost: null, accountId: null, driver: null, spreadGroup: null, resources: {} };
@@ -52,12 +63,12 @@ const UNKNOWN = failure("host-unavailable", "The VM's host is not connected at t
  * heard for `HOST_SILENCE_MS`. Between the two it may only have lost its feed, and is worth a try.
  */
 export class RegionHosts {
-  readonly #sql: SqlStorage;
+  readonly #storage: DurableObjectStorage;
   readonly #sockets: FeedSockets;
   readonly #clock: Clock;
 
-  constructor(sql: SqlStorage, sockets: FeedSockets, clock: Clock) {
-    this.#sql = sql;
+  constructor(storage: DurableObjectStorage, sockets: FeedSockets, clock: Clock) {
+    this.#storage = storage;
     this.#sockets = sockets;
     this.#clock = clock;
   }
@@ -97,8 +108,9 @@ export class RegionHosts {
   }
 
   list(settings: Settings): HostRow[] {
+    const heard = this.#sockets.hosts();
     return this.#rows().map((row) => {
-      const heardAt = this.#heardAt(row);
+      const heardAt = this.#heardAt(row, heard);
       const load = JSON.parse(row.load) as Load;
       const { cpus, memory } = JSON.parse(row.details) as Details;
       const { id, url, driver, version, capacity } = row;
@@ -110,7 +122,7 @@ export class RegionHosts {
         capacity,
         vmCount: row.vm_count,
         running: load.running ?? null,
-        connected: this.#isConnected(row, heardAt, settings),
+        connected: heard.has(id) && !this.#isDown(heardAt, settings),
         down: this.#isDown(heardAt, settings),
         draining: row.draining === 1,
         cpus: cpus ?? null,
@@ -124,21 +136,22 @@ export class RegionHosts {
 
   /** The host's URL; `host-down` when it has been silent for too long to be tried. */
   url(hostId: string, settings: Settings): Result<string> {
-    const row = this.#rows(hostId)[0];
-    if (row === undefined) return UNKNOWN;
-    const heardAt = this.#heardAt(row);
+    const row = this.#row(hostId);
+    if (row === null) return UNKNOWN;
+    const heardAt = this.#heardAt(row, this.#sockets.hosts());
     if (!this.#isDown(heardAt, settings)) return success(row.url);
     const seconds = Math.round((this.#clock() - heardAt) / 1000);
     return failure("host-down", `The machine that runs this VM is down: it was last heard ${seconds} seconds ago.`, { hostId });
   }
 
   place(vmId: string, wish: Partial<PlaceWish>, settings: Settings): Result<{ hostId: string; hostUrl: string }> {
-    const rows = this.#rows();
     const { onHost, accountId, driver, spreadGroup, resources } = { ...ANYWHERE, ...wish };
-    const [placed] = this.#sql.exec<{ host_id: string }>("SELECT host_id FROM placements WHERE vm_id = ?", vmId).toArray();
-    const known = rows.find(({ id }) => id === placed?.host_id);
-    if (known !== undefined) return success({ hostId: known.id, hostUrl: known.url });
-    const loads = rows.map((row) => this.#loadOf(row, settings));
+    const placed = this.#placed(vmId);
+    const known = placed === null ? null : this.#row(placed);
+    if (known !== null) return success({ hostId: known.id, hostUrl: known.url });
+    const rows = this.#rows();
+    const heard = this.#sockets.hosts();
+    const loads = rows.map((row) => this.#loadOf(row, heard, settings));
     const asked = loads.find(({ id }) => id === onHost);
     if (onHost !== null && asked?.isConnected !== true) {
       return failure("host-unavailable", "The host that keeps the snapshot is not connected at the moment. Try again shortly.");
@@ -152,21 +165,36 @@ export class RegionHosts {
       const never = beyondEveryHost(loads, resources);
       return never === null ? FULL : failure("vm-create-bad-request", never);
     }
-    this.#sql.exec(
-      `INSERT OR REPLACE INTO placements (vm_id, host_id, account_id, spread_group, memory, placed_at) VALUES (?, ?, ?, ?, ?, ?)`,
-      vmId,
-      chosen.id,
-      accountId,
-      spreadGroup,
-      resources.memory ?? chosen.vmMemory ?? 0,
-      this.#clock(),
-    );
+    this.#storage.transactionSync(() => {
+      // Of a host that is not known any more there may be a place left.
+      this.release(vmId);
+      this.#sql.exec(
+        `INSERT INTO placements (vm_id, host_id, account_id, spread_group, memory, placed_at) VALUES (?, ?, ?, ?, ?, ?)`,
+        vmId,
+        chosen.id,
+        accountId,
+        spreadGroup,
+        resources.memory ?? chosen.vmMemory ?? 0,
+        this.#clock(),
+      );
+      this.#sql.exec("UPDATE hosts SET vm_count = vm_count + 1 WHERE id = ?", chosen.id);
+    });
     const hostUrl = rows.find(({ id }) => id === chosen.id)?.url ?? "";
     return success({ hostId: chosen.id, hostUrl });
   }
 
   release(vmId: string): void {
-    this.#sql.exec("DELETE FROM placements WHERE vm_id = ?", vmId);
+    this.#storage.transactionSync(() => {
+      const hostId = this.#placed(vmId);
+      if (hostId === null) return;
+      this.#sql.exec("DELETE FROM placements WHERE vm_id = ?", vmId);
+      this.#sql.exec("UPDATE hosts SET vm_count = vm_count - 1 WHERE id = ?", hostId);
+    });
+  }
+
+  #placed(vmId: string): string | null {
+    const rows = this.#sql.exec<{ host_id: string }>("SELECT host_id FROM placements WHERE vm_id = ?", vmId).toArray();
+    return rows[0]?.host_id ?? null;
   }
 
   #hostsOfGroup(accountId: string | null, group: string): Set<string> {
@@ -178,26 +206,28 @@ export class RegionHosts {
     return new Set(rows.toArray().map(({ host_id }) => host_id));
   }
 
-  #loadOf(row: Columns, settings: Settings): HostLoad {
+  #loadOf(row: Columns, heard: Heard, settings: Settings): HostLoad {
     const { cpus, memory, vmMemory } = JSON.parse(row.details) as Details;
     const { freeMemory, freeDisk } = JSON.parse(row.load) as Load;
     return {
       id: row.id,
       driver: row.driver,
-      isConnected: this.#isConnected(row, this.#heardAt(row), settings),
+      isConnected: heard.has(row.id) && !this.#isDown(this.#heardAt(row, heard), settings),
       isDraining: row.draining === 1,
       capacity: row.capacity,
       vmCount: row.vm_count,
       cpus: cpus ?? null,
       memory: memory ?? null,
-      freeMemory: freeMemory === undefined ? null : freeMemory - row.placed_memory,
+      freeMemory: freeMemory === undefined ? null : freeMemory - this.#placedMemory(row),
       freeDisk: freeDisk ?? null,
       vmMemory: vmMemory ?? null,
     };
   }
 
-  #isConnected({ id }: Columns, heardAt: number, settings: Settings): boolean {
-    return this.#sockets.hosts().has(id) && !this.#isDown(heardAt, settings);
+  /** Memory of the VMs that were placed since the host told its load. */
+  #placedMemory({ id, loaded_at: since }: Columns): number {
+    const sum = "SELECT COALESCE(SUM(memory), 0) AS n FROM placements WHERE host_id = ? AND placed_at >= ?";
+    return this.#sql.exec<{ n: number }>(sum, id, since).one().n;
   }
 
   #isDown(heardAt: number, settings: Settings): boolean {
@@ -205,24 +235,23 @@ export class RegionHosts {
   }
 
   /** When a host was last heard, in milliseconds. One whose socket was lost unnoticed, as in a restart, counts from the moment that shows. */
-  #heardAt(row: Columns): number {
-    const heartbeat = this.#sockets.hosts().get(row.id);
+  #heardAt(row: Columns, heard: Heard): number {
+    const heartbeat = heard.get(row.id);
     if (heartbeat !== undefined) return Math.max(row.last_seen_at, heartbeat);
     if (row.connected === 0) return row.last_seen_at;
     this.noteGone(row.id);
     return Math.max(row.last_seen_at, this.#clock());
   }
 
-  #rows(hostId: string | null = null): Columns[] {
-    return this.#sql
-      .exec<Columns>(
-        `SELECT hosts.*, (SELECT COUNT(*) FROM placements WHERE host_id = hosts.id) AS vm_count,
-           (SELECT COALESCE(SUM(memory), 0) FROM placements WHERE host_id = hosts.id AND placed_at >= hosts.loaded_at)
-             AS placed_memory
-         FROM hosts WHERE ? IS NULL OR id = ? ORDER BY id`,
-        hostId,
-        hostId,
-      )
-      .toArray();
+  #row(hostId: string): Columns | null {
+    return this.#sql.exec<Columns>("SELECT * FROM hosts WHERE id = ?", hostId).toArray()[0] ?? null;
+  }
+
+  #rows(): Columns[] {
+    return this.#sql.exec<Columns>("SELECT * FROM hosts ORDER BY id").toArray();
+  }
+
+  get #sql(): SqlStorage {
+    return this.#storage.sql;
   }
 }

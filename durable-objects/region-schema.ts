@@ -1,5 +1,5 @@
 import { FLOOR_COUNT_TABLE } from "./region-floors.ts";
-import { HOST_LOAD_COLUMNS } from "./region-hosts.ts";
+import { HOST_COUNTS, HOST_LOAD_COLUMNS } from "./region-hosts.ts";
 import { SERVICES_TABLES } from "./region-services.ts";
 
 /** Tables of a region. Who is connected is not among them: that is for the open sockets to say. */
@@ -27,4 +27,5 @@ export const REGION_SCHEMA: readonly string[] = [
   FLOOR_COUNT_TABLE,
   "CREATE TABLE voided_keys (kid TEXT PRIMARY KEY, received_at INTEGER NOT NULL) WITHOUT ROWID;",
   HOST_LOAD_COLUMNS,
+  HOST_COUNTS,
 ];

@@ -42,7 +42,7 @@ export class Region extends StoredObject implements RegionApi {
     this.#floors = new RegionFloors(ctx.storage);
     this.#sockets.answerHeartbeats(this.schema.exists ? this.#floors.sent() : 0);
     this.#sessions = new SshSessions(this.sql);
-    this.#hosts = new RegionHosts(this.sql, this.#sockets, () => this.clock());
+    this.#hosts = new RegionHosts(ctx.storage, this.#sockets, () => this.clock());
     this.#services = new RegionServices(ctx.storage, (length) => this.randomBytes(length));
   }
 
@@ -198,8 +198,6 @@ export class Region extends StoredObject implements RegionApi {
       this.#sockets.refuse(socket, "This frame is not of the feed protocol.");
     } else if (message.type === "hello" && member === null) {
       this.#welcome(socket, message);
-    } else if (message.type === "vm-state" && member?.role === "host") {
-      await this.#passOn(member.id, message);
     } else if (message.type === "host-load" && member?.role === "host") {
       this.#hosts.noteLoad(member.id, message);
     } else if (message.type === "ssh-sessions" && member?.role === "forwarder") {
@@ -246,17 +244,6 @@ export class Region extends StoredObject implements RegionApi {
       now,
       ...(draining ? { draining } : {}),
     });
-  }
-
-  async #passOn(hostId: string, message: Extract<FeedUpstream, { type: "vm-state" }>): Promise<void> {
-    try {
-      // The VM's object takes it only from the host that it is placed on.
-      const vm = this.env.VM.getByName(message.vm);
-      await vm.observe(hostId, message.state, message.at);
-    } catch (error) {
-      // The host tells every state again with its next welcome, and a VM asks when it must know.
-      console.warn(JSON.stringify({ message: "a VM's state was not noted", vm: message.vm, error: String(error) }));
-    }
   }
 
   #noteGone(socket: WebSocket): void {

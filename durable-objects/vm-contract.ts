@@ -1,6 +1,5 @@
 import type { Result } from "../protocol/failures.ts";
-import type { MachineState } from "../protocol/feed.ts";
-import type { GuestFile, GuestGroup, GuestUser, MachineResources, PublicPort } from "../protocol/host-api.ts";
+import type { GuestFile, GuestGroup, GuestUser, MachineResources, MachineState, PublicPort } from "../protocol/host-api.ts";
 import type { HostPlace } from "./contract.ts";
 import type { PlacementWish } from "./placement.ts";
 

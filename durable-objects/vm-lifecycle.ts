@@ -1,5 +1,5 @@
 import { type Failure, failure } from "../protocol/failures.ts";
-import type { MachineState } from "../protocol/feed.ts";
+import type { MachineState } from "../protocol/host-api.ts";
 import { VM_NOT_FOUND_MESSAGE } from "../protocol/messages.ts";
 import type { VmState } from "./vm-contract.ts";
 

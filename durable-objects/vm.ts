@@ -1,6 +1,5 @@
 import { failure, type Result, success } from "../protocol/failures.ts";
-import type { MachineState } from "../protocol/feed.ts";
-import type { MachineResources } from "../protocol/host-api.ts";
+import type { MachineResources, MachineState } from "../protocol/host-api.ts";
 import { newRowId } from "../protocol/ids.ts";
 import { VM_NOT_FOUND_MESSAGE } from "../protocol/messages.ts";
 import type { Env } from "./env.ts";

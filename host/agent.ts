@@ -6,6 +6,7 @@ import type { Clock, RandomBytes } from "../protocol/bytes.ts";
 import type { MachineStatus } from "../protocol/host-api.ts";
 import { hostAudience } from "../protocol/ticket.ts";
 import { openCredential } from "../service/credential.ts";
+import { EdgeClient } from "../service/edge-client.ts";
 import type { LiveSessions } from "../service/live-sessions.ts";
 import type { Log } from "../service/log.ts";
 import { joinRegion, type Membership } from "../service/membership.ts";
@@ -33,6 +34,7 @@ import { createHostApp } from "./server.ts";
 import { Services } from "./services.ts";
 import { type HostSettings, listenAddress } from "./settings.ts";
 import { Snapshots } from "./snapshots.ts";
+import { StateReporter } from "./state-reporter.ts";
 import { createTerminals, createUpgrades, watchLiveSessions } from "./terminals/setup.ts";
 import { Tunnels } from "./tunnel.ts";
 import { TunnelRegister } from "./tunnel-register.ts";
@@ -94,9 +96,11 @@ async function start(options: HostAgentOptions, closers: Closer[], closeAll: () 
   let live: LiveSessions | null = null;
   let closing = false;
   let draining = false;
-  const report = (vm: string, { state, at }: MachineStatus) => membership?.report({ type: "vm-state", vm, state, at });
+  let states: StateReporter | null = null;
+  const report = (vm: string, status: MachineStatus) => states?.note(vm, status);
 
   closers.push(() => membership?.close());
+  closers.push(() => states?.close());
   closers.push(() => driver.close());
   await unlessAborted(driver.open(options.progress ?? (() => undefined)), signal);
 
@@ -261,10 +265,6 @@ async function start(options: HostAgentOptions, closers: Closer[], closeAll: () 
   );
   const loadSweep = setInterval(() => void load.tell(false), settings.POSTERN_LOAD_SWEEP_MS);
   closers.push(() => clearInterval(loadSweep));
-  const reportAll = () => {
-    void load.tell(true);
-    for (const machine of machines.all()) report(machine.vmId, machine.status());
-  };
   const credential = await openCredential({
     stateDir: settings.POSTERN_HOST_STATE,
     edgeUrl: settings.POSTERN_EDGE_URL,
@@ -296,17 +296,31 @@ async function start(options: HostAgentOptions, closers: Closer[], closeAll: () 
     log,
     onFloor: (floor) => live?.onFloor(floor),
     onDoubt: () => live?.recheckAll(),
-    onWelcome: reportAll,
+    onWelcome: () => void load.tell(true),
     onDrain: (wanted) => {
       draining = wanted;
     },
     ...(signal === undefined ? {} : { signal }),
   });
-  live = watchLiveSessions(settings, { credential, verifier: membership.verifier, clock, log });
+  const edge = new EdgeClient({
+    edgeUrl: settings.POSTERN_EDGE_URL,
+    credential,
+    timeoutMs: settings.POSTERN_EDGE_TIMEOUT_MS,
+    log,
+  });
+  live = watchLiveSessions(settings, { source: edge, verifier: membership.verifier, clock, log });
   // The first welcome came before there was a membership to report through.
-  reportAll();
-  // Runs between `driver.close` and leaving: closers run backwards.
-  closers.splice(1, 0, () => {
+  void load.tell(true);
+  states = new StateReporter({
+    receiver: edge,
+    retryMs: settings.POSTERN_STATES_RETRY_MS,
+    retryMaxMs: settings.POSTERN_STATES_RETRY_MAX_MS,
+    closeMs: settings.POSTERN_CLOSE_GRACE_MS,
+    random: Math.random,
+  });
+  for (const machine of machines.all()) report(machine.vmId, machine.status());
+  // Runs between `driver.close` and telling the last states: closers run backwards.
+  closers.splice(2, 0, () => {
     for (const machine of machines.all()) machine.noteStopped();
   });
   log.info("host serves", { id, url, driver: driver.name });

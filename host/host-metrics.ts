@@ -1,4 +1,4 @@
-import type { MachineState } from "../protocol/feed.ts";
+import type { MachineState } from "../protocol/host-api.ts";
 import { Metrics } from "../service/metrics.ts";
 import { observeProcess } from "../service/process-metrics.ts";
 

@@ -1,7 +1,6 @@
 import type { Clock } from "../protocol/bytes.ts";
 import { failure, type Result, success } from "../protocol/failures.ts";
-import type { MachineState } from "../protocol/feed.ts";
-import type { MachineStatus } from "../protocol/host-api.ts";
+import type { MachineState, MachineStatus } from "../protocol/host-api.ts";
 import type { Log } from "../service/log.ts";
 import { messageOf } from "../service/message-of.ts";
 import { diskFull, isDiskFull } from "./disk-full.ts";

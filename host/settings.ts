@@ -160,6 +160,10 @@ export const hostEnvironment = z.object({
   POSTERN_TERMINAL_QUICK_EXIT_MS: wholeNumber(2_000),
   /** Longest wait for an answer of the edge: to enrol, and whether a live session may go on. */
   POSTERN_EDGE_TIMEOUT_MS: wholeNumber(8_000, 1),
+  /** First wait before VMs' states are told to the edge again that it did not note; doubles with each try. */
+  POSTERN_STATES_RETRY_MS: wholeNumber(1_000, 1),
+  /** Longest such wait. */
+  POSTERN_STATES_RETRY_MAX_MS: wholeNumber(15_000, 1),
   /** Between two tries to enrol while the edge is out of reach. */
   POSTERN_ENROL_RETRY_MS: wholeNumber(1_000, 1),
   /** How long the edge may be out of reach before a terminal's socket under a raised floor is cut. */

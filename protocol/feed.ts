@@ -24,10 +24,6 @@ export function readPong(text: string): number | null | undefined {
 const principal = z.custom<Subject>(isPrincipal);
 const floor = z.object({ sub: z.custom<Subject>(isSubject), epoch: z.int().nonnegative(), at: z.number() });
 
-/** States of a VM as the host that runs it knows them. */
-export const MACHINE_STATES = ["starting", "running", "suspending", "suspended", "stopped", "missing"] as const;
-export type MachineState = (typeof MACHINE_STATES)[number];
-
 const hello = z.discriminatedUnion("role", [
   z.object({
     type: z.literal("hello"),
@@ -75,8 +71,6 @@ export type SshSession = z.infer<typeof sshSession>;
 /** What a verifier sends. `hello` must be the first frame. */
 export const feedUpstream = z.discriminatedUnion("type", [
   hello,
-  /** A VM changed its state on the host; `at` in milliseconds orders messages about one VM. */
-  z.object({ type: z.literal("vm-state"), vm: z.string().refine(isVmId), state: z.enum(MACHINE_STATES), at: z.number() }),
   /** What a host has left, in MiB, and how many VMs run. Told when it has changed by much. */
   z.object({
     type: z.literal("host-load"),

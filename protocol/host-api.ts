@@ -1,5 +1,4 @@
 import { z } from "zod";
-import { MACHINE_STATES } from "./feed.ts";
 import { isSnapshotId } from "./ids.ts";
 import { isLinuxUser } from "./linux-user.ts";
 
@@ -140,6 +139,10 @@ export type IdlePolicy = z.infer<typeof idlePolicy>;
 /** Takes a snapshot of a VM's disk under an id that nobody has used; asking again for one that is there is success. */
 export const takeSnapshot = z.object({ snapshotId: z.string().refine(isSnapshotId) });
 export type TakeSnapshot = z.infer<typeof takeSnapshot>;
+
+/** States of a VM as the host that runs it knows them. */
+export const MACHINE_STATES = ["starting", "running", "suspending", "suspended", "stopped", "missing"] as const;
+export type MachineState = (typeof MACHINE_STATES)[number];
 
 export const machineStatus = z.object({
   state: z.enum(MACHINE_STATES),

@@ -1,4 +1,6 @@
 import { z } from "zod";
+import { machineStatus } from "./host-api.ts";
+import { isVmId } from "./ids.ts";
 import { isServiceId, type ServiceId, servicePublicKey } from "./service-assertion.ts";
 import { isPrincipal, type Subject } from "./subjects.ts";
 
@@ -72,3 +74,23 @@ export const sessionCheckAnswer = z.object({
   vmEpoch: z.int().nonnegative().default(0),
 });
 export type SessionCheckAnswer = z.infer<typeof sessionCheckAnswer>;
+
+/** Most states in one report: each is a call of the edge to that VM's object. */
+export const MAX_REPORTED_STATES = 100;
+
+/**
+ * What a host tells of its machines: `POST /service/v1/machine-states`. A VM's object takes it only from the host that the VM is
+ * placed on, and only if it is newer than what it knows. Not over the feed: nothing may stand between a floor and its verifiers, and
+ * what was answered here need not be told again after every break.
+ */
+export const machineStatesReport = z.object({
+  states: z
+    .array(machineStatus.pick({ state: true, at: true }).extend({ vm: z.string().refine(isVmId) }))
+    .min(1)
+    .max(MAX_REPORTED_STATES),
+});
+export type MachineStatesReport = z.infer<typeof machineStatesReport>;
+
+/** VMs whose objects could not be told just now: tell of them again. The others are done with, whatever came of it. */
+export const machineStatesAnswer = z.object({ untold: z.array(z.string()) });
+export type MachineStatesAnswer = z.infer<typeof machineStatesAnswer>;

@@ -10,6 +10,7 @@ import { ASSERTION_ALGORITHM, type ServiceId, servicePublicKey, signAssertion } 
 import { writeFileAtomically } from "./atomic-file.ts";
 import type { Log } from "./log.ts";
 import { JoinRefused } from "./membership.ts";
+import { pause } from "./pause.ts";
 import { readSecretFile, SettingsError } from "./settings.ts";
 
 /** A host's or forwarder's own name and key. */
@@ -160,18 +161,4 @@ function pick({ kty, crv, x, d }: { kty?: string; crv?: string; x?: string; d?: 
 /** Tells secrets apart without keeping them. They are of 120 random bits, so the hash helps nobody to guess. */
 function nameOf(secret: string): string {
   return createHash("sha256").update(secret).digest("hex");
-}
-
-function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, ms);
-    signal?.addEventListener(
-      "abort",
-      () => {
-        clearTimeout(timer);
-        resolve();
-      },
-      { once: true },
-    );
-  });
 }

@@ -1,5 +1,12 @@
 import { FAILURES, type Failure, failure, isFailure, type Result, success } from "../protocol/failures.ts";
-import { type SessionCheckAnswer, type SessionCheckRequest, sessionCheckAnswer } from "../protocol/service-api.ts";
+import {
+  type MachineStatesAnswer,
+  type MachineStatesReport,
+  machineStatesAnswer,
+  type SessionCheckAnswer,
+  type SessionCheckRequest,
+  sessionCheckAnswer,
+} from "../protocol/service-api.ts";
 import type { ServiceCredential } from "./credential.ts";
 import type { Log } from "./log.ts";
 
@@ -38,6 +45,18 @@ export class EdgeClient {
     if (!answer.ok) return answer;
     const read = sessionCheckAnswer.safeParse(answer.value);
     return read.success ? success(read.data) : this.unusable("session-checks");
+  }
+
+  /** Tells how machines are; of the VMs in the answer it must be told again. */
+  async reportStates(report: MachineStatesReport, signal: AbortSignal): Promise<Result<MachineStatesAnswer>> {
+    const answer = await this.post("machine-states", report, signal);
+    if (!answer.ok) {
+      const { kind } = answer.failure;
+      if (!isTransient(answer.failure)) this.#options.log.warn("the edge takes no states of machines", { kind });
+      return answer;
+    }
+    const read = machineStatesAnswer.safeParse(answer.value);
+    return read.success ? success(read.data) : this.unusable("machine-states");
   }
 
   /** Asks below `/service/v1` and answers the JSON of a success. `authority-unavailable` when nothing usable came back. */

@@ -35,7 +35,6 @@ export const DEFAULT_MEMBERSHIP_TIMES: MembershipTimes = {
 };
 
 export type Hello = Extract<FeedUpstream, { type: "hello" }>;
-export type VmStateMessage = Extract<FeedUpstream, { type: "vm-state" }>;
 /** What a member reports once it has joined. */
 export type Report = Exclude<FeedUpstream, Hello>;
 

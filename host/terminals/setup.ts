@@ -1,8 +1,5 @@
 import type { Clock, RandomBytes } from "../../protocol/bytes.ts";
-import type { TicketVerifier } from "../../protocol/verifier.ts";
-import type { ServiceCredential } from "../../service/credential.ts";
-import { EdgeClient } from "../../service/edge-client.ts";
-import { LiveSessions } from "../../service/live-sessions.ts";
+import { LiveSessions, type LiveSessionsOptions } from "../../service/live-sessions.ts";
 import type { Log } from "../../service/log.ts";
 import type { Accounts } from "../accounts.ts";
 import type { GuestSsh } from "../guest-ssh.ts";
@@ -56,17 +53,12 @@ export function createUpgrades(settings: HostSettings, parts: Omit<UpgradeParts,
 }
 
 /** Authorises live sockets anew when floors rise, by asking the edge. */
-export function watchLiveSessions(
-  settings: HostSettings,
-  parts: { readonly credential: ServiceCredential; readonly verifier: TicketVerifier; readonly clock: Clock; readonly log: Log },
-): LiveSessions {
-  const { credential, verifier, clock, log } = parts;
-  const edge = { edgeUrl: settings.POSTERN_EDGE_URL, credential, timeoutMs: settings.POSTERN_EDGE_TIMEOUT_MS, log };
+export function watchLiveSessions(settings: HostSettings, parts: Omit<LiveSessionsOptions, "times">): LiveSessions {
   const times = {
     recheckDeadlineMs: settings.POSTERN_RECHECK_DEADLINE_MS,
     recheckRetryMs: settings.POSTERN_RECHECK_RETRY_MS,
     silentRecheckMs: settings.POSTERN_SILENT_RECHECK_MS,
     unconfirmedMs: settings.POSTERN_UNCONFIRMED_SESSION_MS,
   };
-  return new LiveSessions({ source: new EdgeClient(edge), verifier, times, clock, log });
+  return new LiveSessions({ ...parts, times });
 }

@@ -1,7 +1,13 @@
 import { stripVTControlCharacters } from "node:util";
 import { failure, type Result, success } from "../../protocol/failures.ts";
-import type { MachineState } from "../../protocol/feed.ts";
-import type { TerminalClosed, TerminalDialect, TerminalList, TerminalOpen, TerminalOutput } from "../../protocol/host-api.ts";
+import type {
+  MachineState,
+  TerminalClosed,
+  TerminalDialect,
+  TerminalList,
+  TerminalOpen,
+  TerminalOutput,
+} from "../../protocol/host-api.ts";
 import { IMAGE_USER } from "../../protocol/linux-user.ts";
 import type { Accounts } from "../accounts.ts";
 import type { ManagedMachine } from "../machine.ts";

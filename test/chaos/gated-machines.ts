@@ -1,4 +1,4 @@
-import type { MachineState } from "../../protocol/feed.ts";
+import type { MachineState } from "../../protocol/host-api.ts";
 import { takeSnapshot } from "../../protocol/host-api.ts";
 import type { Operation } from "../../protocol/operations.ts";
 import type { Admitted } from "../system/verifying-host.ts";

@@ -1,8 +1,10 @@
 import { abortAllDurableObjects, reset } from "cloudflare:test";
 import { afterEach, describe, expect, it } from "vitest";
 import { beyondEveryHost, chooseHost, chooseRegion, type HostLoad } from "../../durable-objects/placement.ts";
+import { HOST_COUNTS } from "../../durable-objects/region-hosts.ts";
+import { REGION_SCHEMA } from "../../durable-objects/region-schema.ts";
 import { DEFAULT_SETTINGS } from "../../durable-objects/settings.ts";
-import { freshName, freshVmId, localRegion, must, refusal, setClock } from "./objects.ts";
+import { freshName, freshVmId, localRegion, must, refusal, runSql, setClock } from "./objects.ts";
 import { joinHost, until } from "./verifiers.ts";
 
 afterEach(async () => {
@@ -111,6 +113,40 @@ describe("what a host tells of its load", () => {
     await setClock(region, Date.now() + 10);
     feed.send({ type: "host-load", freeMemory: 2_400, freeDisk: 10_000, running: 3 });
     await until(async () => (await region.place(freshVmId())).ok, "there is room again");
+  });
+});
+
+describe("how many VMs a host has", () => {
+  const counted = async () => must(await (await localRegion()).listHosts()).map(({ vmCount }) => vmCount);
+
+  it("counts each VM once, however often it is placed and released", async () => {
+    const region = await localRegion();
+    await joinHost({ capacity: 2 });
+    const [one, two] = [freshVmId(), freshVmId()];
+    for (let time = 0; time < 3; time += 1) must(await region.place(one));
+    must(await region.place(two));
+    expect(await counted()).toEqual([2]);
+    expect(refusal(await region.place(freshVmId()))).toBe("no-capacity");
+    for (let time = 0; time < 3; time += 1) await region.release(one);
+    await region.release(freshVmId());
+    expect(await counted()).toEqual([1]);
+    must(await region.place(freshVmId()));
+    expect(await counted()).toEqual([2]);
+  });
+
+  it("is what was placed before it was counted, in a region of an older build", async () => {
+    const region = await localRegion();
+    await runSql(region, "CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID");
+    const steps = REGION_SCHEMA.slice(0, REGION_SCHEMA.indexOf(HOST_COUNTS));
+    await runSql(region, `${steps.join("")} INSERT INTO meta VALUES ('schema', ${steps.length})`);
+    await runSql(
+      region,
+      `INSERT INTO region VALUES ('local');
+       INSERT INTO hosts (id, url, driver, version, capacity, last_seen_at) VALUES ('full', 'u', 'd', 'v', 9, 0), ('none', 'u', 'd', 'v', 9, 0);
+       INSERT INTO placements (vm_id, host_id) VALUES ('a', 'full'), ('b', 'full'), ('c', 'gone')`,
+    );
+    await abortAllDurableObjects();
+    expect(await counted()).toEqual([2, 0]);
   });
 });
 

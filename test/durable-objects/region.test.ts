@@ -48,7 +48,7 @@ describe("the first frame", () => {
     const bad: unknown[] = [
       "not json",
       "{}",
-      { type: "vm-state", vm: freshVmId(), state: "running", at: 1 },
+      { type: "host-load", freeMemory: 1, freeDisk: 1, running: 0 },
       { ...good, id: "SHORT" },
       { ...good, url: "no url" },
       { ...good, capacity: 0 },
@@ -86,11 +86,11 @@ describe("the first frame", () => {
     expect(await feed.closed).toBe(4003);
   });
 
-  it("of a forwarder lets it tell no states of VMs", async () => {
+  it("of a forwarder lets it tell no load of a host", async () => {
     const feed = await openForwarderFeed();
     feed.send(forwarderHello());
     expect(await feed.next()).toMatchObject({ type: "welcome" });
-    feed.send({ type: "vm-state", vm: freshVmId(), state: "running", at: 1 });
+    feed.send({ type: "host-load", freeMemory: 1, freeDisk: 1, running: 0 });
     expect(await feed.closed).toBe(4003);
   });
 

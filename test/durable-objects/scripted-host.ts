@@ -1,5 +1,5 @@
 import { inject } from "vitest";
-import type { MachineState } from "../../protocol/feed.ts";
+import type { MachineState } from "../../protocol/host-api.ts";
 import "../fakes/provided.ts";
 import { until } from "./verifiers.ts";
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { VmState } from "../../durable-objects/vm-contract.ts";
 import { type Command, type Intent, shownState, stateAfter, stepFor } from "../../durable-objects/vm-lifecycle.ts";
-import { MACHINE_STATES } from "../../protocol/feed.ts";
+import { MACHINE_STATES } from "../../protocol/host-api.ts";
 
 const STATES: VmState[] = ["starting", "running", "suspending", "suspended", "stopped", "deleted", "lost"];
 const COMMANDS: Command[] = ["start", "stop", "suspend", "delete"];

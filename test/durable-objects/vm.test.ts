@@ -442,12 +442,6 @@ describe("what a host tells about a VM", () => {
     expect(await shown()).toBe("running");
   });
 
-  it("comes through the feed", async () => {
-    must(await create());
-    host.feed.send({ type: "vm-state", vm: vmId, state: "suspended", at: Date.now() + 60_000 });
-    await until(async () => (await shown()) === "suspended", "the state did not come through");
-  });
-
   it("makes it lost when the machine is missing, and not lost when it is back", async () => {
     must(await create());
     await tell("missing", Date.now() + 60_000);

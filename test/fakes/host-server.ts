@@ -2,7 +2,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import type { AddressInfo } from "node:net";
 import type { TestProject } from "vitest/node";
 import "./provided.ts";
-import type { MachineState } from "../../protocol/feed.ts";
+import type { MachineState } from "../../protocol/host-api.ts";
 
 /**
  * What the host does to the next request of an operation: `fail` answers a failure, `hold` waits to be released and then

@@ -16,12 +16,11 @@ import { until } from "./support/until.ts";
 describe("host agent", () => {
   let host: TestHost;
   beforeEach(async () => {
-    host = await startTestHost();
+    host = await startTestHost({ POSTERN_STATES_RETRY_MS: "20" });
   });
   afterEach(() => host.close());
 
-  const reports = (vm: string) =>
-    host.edge.received.flatMap((message) => (message.type === "vm-state" && message.vm === vm ? [message.state] : []));
+  const reports = (vm: string) => host.edge.states.filter((told) => told.vm === vm).map(({ state }) => state);
   const run = async (vm: string) => {
     const answer = await host.exec(vm, "root", { command: "echo here" });
     return ((await answer.json()) as { stdout?: string }).stdout;
@@ -30,17 +29,40 @@ describe("host agent", () => {
   test("keeps its id and its VMs over a restart, and reports them to its region", async () => {
     const vm = await host.createVm();
     const id = host.agent.id;
-    await host.restart(() => host.edge.received.splice(0));
+    await host.restart(() => host.edge.states.splice(0));
     expect(host.agent.id).toBe(id);
     await until(() => reports(vm).includes("stopped"), "the VM is reported");
     expect(await run(vm)).toBe("here\n");
   });
 
-  test("reports every VM anew after its feed broke", async () => {
+  test("tells nothing of its VMs anew after its feed broke, so that a deploy brings no rush of it", async () => {
     const vm = await host.createVm();
-    host.edge.received.splice(0);
+    await until(() => reports(vm).at(-1) === "running", "the VM is reported");
+    const before = host.edge.states.length;
     host.edge.cut();
-    await until(() => reports(vm).includes("running"), "the VM is reported again");
+    const loads = () => host.edge.received.filter(({ type }) => type === "host-load").length;
+    const told = loads();
+    await until(() => loads() > told, "it has joined again");
+    // What comes after a message that was sent later than the welcome was not sent because of it.
+    const next = await host.createVm();
+    await until(() => reports(next).at(-1) === "running", "another VM is reported");
+    expect(host.edge.states.slice(before).filter((state) => state.vm === vm)).toEqual([]);
+  });
+
+  test.each<[string, readonly string[] | null]>([
+    ["gives no usable answer", null],
+    ["could not pass it on", ["all"]],
+  ])("tells a state again that the edge did not note since it %s", async (_what, answer) => {
+    let tries = 0;
+    host.edge.onStates = ({ states }) => {
+      tries += 1;
+      return answer === null ? null : states.map((state) => state.vm);
+    };
+    const vm = await host.createVm();
+    await until(() => tries >= 1, "it was told");
+    expect(reports(vm)).toEqual([]);
+    host.edge.onStates = () => [];
+    await until(() => reports(vm).at(-1) === "running", "it was told again");
   });
 
   test("undoes at its start what was only half made when it died", async () => {
@@ -56,7 +78,7 @@ describe("host agent", () => {
   test("says that a VM is missing whose machine vanished", async () => {
     const vm = await host.createVm();
     await host.driver.delete(vm);
-    await host.restart(() => host.edge.received.splice(0));
+    await host.restart(() => host.edge.states.splice(0));
     await until(() => reports(vm).includes("missing"), "the VM is reported");
   });
 

@@ -257,16 +257,16 @@ describe("membership", () => {
     expect(edge.connections()).toBe(1);
   });
 
-  test("reports states while the feed is up and drops them while it is down", async () => {
+  test("reports while the feed is up and drops reports while it is down", async () => {
     const edge = await region();
     const member = await join(edge);
-    const vm = "a".repeat(20);
-    member.report({ type: "vm-state", vm, state: "running", at: 1 });
-    await until(() => edge.received.some((message) => message.type === "vm-state"), "the state arrived");
+    const load = { type: "host-load", freeMemory: 1, freeDisk: 1, running: 1 } as const;
+    member.report(load);
+    await until(() => edge.received.some((message) => message.type === "host-load"), "the report arrived");
     edge.failWith(503);
     edge.cut();
     await until(() => edge.attempts() >= 2, "it dials again");
-    expect(() => member.report({ type: "vm-state", vm, state: "stopped", at: 2 })).not.toThrow();
+    expect(() => member.report({ ...load, running: 2 })).not.toThrow();
   });
 
   test("joining can be given up, and leaves nothing that dials", async () => {

@@ -4,6 +4,8 @@ import { failure, type Result, success } from "../../protocol/failures.ts";
 import {
   type EnrolmentAnswer,
   enrolmentRequest,
+  type MachineStatesAnswer,
+  machineStatesReport,
   type ServiceKind,
   type SessionCheckAnswer,
   type SshTicketAnswer,
@@ -30,6 +32,7 @@ import { limitFailures, limitPrincipal } from "../limits/rate-limits.ts";
 import { logEvent } from "../log.ts";
 import { regionObject, tell } from "../objects.ts";
 import { authorise } from "../services/authorise.ts";
+import { passOnStates } from "../services/machine-states.ts";
 import { checkSession } from "../services/sessions.ts";
 import { forwarderTicket } from "../services/tickets.ts";
 import { dropSigner } from "../tickets/signer.ts";
@@ -46,6 +49,7 @@ export function serviceRoutes(): Hono<EdgeHono> {
     answer(c, shownBy("forwarder"), (edge, forwarder) => issueSshTicket(edge, forwarder, c.req.raw)),
   );
   routes.post("/session-checks", (c) => answer(c, shownBy(null), (edge, asker) => recheckSession(edge, asker, c.req.raw)));
+  routes.post("/machine-states", (c) => answer(c, shownBy("host"), (edge, host) => takeMachineStates(edge, host, c.req.raw)));
   routes.get("/feed", (c) => openFeed(c));
   return routes;
 }
@@ -113,6 +117,11 @@ async function decideLogin(
 async function recheckSession(edge: Edge, asker: ServicePrincipal, request: Request): Promise<Result<SessionCheckAnswer>> {
   const session = await readJson(request, requestLimits(edge), sessionCheckRequest);
   return session.ok ? checkSession(edge, asker, session.value) : session;
+}
+
+async function takeMachineStates(edge: Edge, host: ServicePrincipal, request: Request): Promise<Result<MachineStatesAnswer>> {
+  const report = await readJson(request, requestLimits(edge), machineStatesReport);
+  return report.ok ? success(await passOnStates(edge, host, report.value)) : report;
 }
 
 /** Passes the upgrade to the region's object, which keeps the socket; the assertion itself goes no further. */

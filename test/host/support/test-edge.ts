@@ -6,7 +6,12 @@ import { type WebSocket, WebSocketServer } from "ws";
 import { FAILURES, type Result, success } from "../../../protocol/failures.ts";
 import { FEED_PING, FEED_PONG, type FeedDownstream, type FeedUpstream } from "../../../protocol/feed.ts";
 import type { Floor } from "../../../protocol/floors.ts";
-import { type SessionCheckRequest, sessionCheckRequest } from "../../../protocol/service-api.ts";
+import {
+  type MachineStatesReport,
+  machineStatesReport,
+  type SessionCheckRequest,
+  sessionCheckRequest,
+} from "../../../protocol/service-api.ts";
 import { hostAudience, signTicket, type TicketClaims } from "../../../protocol/ticket.ts";
 import { EnrolmentDesk } from "../../service/enrolment-desk.ts";
 
@@ -19,6 +24,10 @@ export const SUBJECT = "identity:aaaaaaaaaaaaaaaa";
 export interface TestEdge {
   readonly url: string;
   readonly received: FeedUpstream[];
+  /** What the host told of its machines, oldest first. */
+  readonly states: MachineStatesReport["states"];
+  /** Which VMs' states the edge could not pass on; null: it gives no usable answer. */
+  onStates: (report: MachineStatesReport) => readonly string[] | null;
   /** Sessions that the host asked about. */
   readonly checked: SessionCheckRequest[];
   /** What the edge says of a session; null: it gives no usable answer. */
@@ -46,6 +55,7 @@ export async function startTestEdge(): Promise<TestEdge> {
   const firstKey = await newKey("test-key");
   let signing = firstKey;
   const received: FeedUpstream[] = [];
+  const states: MachineStatesReport["states"] = [];
   const floors: Floor[] = [];
   const checked: SessionCheckRequest[] = [];
   const sockets = new Set<WebSocket>();
@@ -65,6 +75,14 @@ export async function startTestEdge(): Promise<TestEdge> {
       const status = answer === null ? 502 : answer.ok ? 200 : FAILURES[answer.failure.kind].v5[1];
       response.writeHead(status, { "content-type": "application/json" });
       response.end(JSON.stringify(answer === null ? null : answer.ok ? answer.value : answer.failure));
+      return;
+    }
+    if (request.url === "/service/v1/machine-states") {
+      const report = machineStatesReport.parse(await bodyOf(request));
+      const untold = edge.onStates(report);
+      if (untold !== null) states.push(...report.states.filter(({ vm }) => !untold.includes(vm)));
+      response.writeHead(untold === null ? 502 : 200, { "content-type": "application/json" });
+      response.end(JSON.stringify(untold === null ? null : { untold }));
       return;
     }
     response.writeHead(request.url === "/.well-known/jwks.json" ? 200 : 404, { "content-type": "application/json" });
@@ -99,6 +117,8 @@ export async function startTestEdge(): Promise<TestEdge> {
   const edge: TestEdge = {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     received,
+    states,
+    onStates: () => [],
     checked,
     onSessionCheck: () => success({ epoch: 1_000_000 }),
     floors,
