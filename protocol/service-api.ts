@@ -75,8 +75,8 @@ export const sessionCheckAnswer = z.object({
 });
 export type SessionCheckAnswer = z.infer<typeof sessionCheckAnswer>;
 
-/** Most states in one report: each is a call of the edge to that VM's object. */
-export const MAX_REPORTED_STATES = 100;
+/** Most states in one report: each is a call of the edge to the object of that VM, and all of them are made at once. */
+export const MAX_REPORTED_STATES = 20;
 
 /**
  * What a host tells of its machines: `POST /service/v1/machine-states`. A VM's object takes it only from the host that the VM is

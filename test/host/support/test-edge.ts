@@ -1,4 +1,4 @@
-import { createServer, type IncomingMessage } from "node:http";
+import { createServer, type IncomingMessage, STATUS_CODES } from "node:http";
 import type { AddressInfo } from "node:net";
 import { Readable } from "node:stream";
 import { type CryptoKey, exportJWK, generateKeyPair } from "jose";
@@ -32,6 +32,8 @@ export interface TestEdge {
   readonly checked: SessionCheckRequest[];
   /** What the edge says of a session; null: it gives no usable answer. */
   onSessionCheck: (asked: SessionCheckRequest) => Result<{ epoch: number }> | null;
+  /** While set, every question and every dialling is answered with 503. */
+  isOut: boolean;
   /** Floors of the next welcome. */
   readonly floors: Floor[];
   send(message: FeedDownstream): void;
@@ -62,6 +64,10 @@ export async function startTestEdge(): Promise<TestEdge> {
   const desk = new EnrolmentDesk(SERVICE_KEY, ISSUER, REGION);
   const bodyOf = (request: IncomingMessage) => new Response(Readable.toWeb(request) as ReadableStream).json();
   const server = createServer(async (request, response) => {
+    if (edge.isOut) {
+      response.writeHead(503).end();
+      return;
+    }
     if (request.url === "/service/v1/enrolments") {
       const enrolled = desk.enrol(request.headers.authorization, await bodyOf(request));
       response.writeHead(enrolled.ok ? 200 : 401, { "content-type": "application/json" });
@@ -92,8 +98,9 @@ export async function startTestEdge(): Promise<TestEdge> {
   server.on("upgrade", async (request, socket, head) => {
     // Node takes its own listener away, and who dials may be gone before it is answered.
     socket.on("error", () => undefined);
-    if (!(await desk.admits(request.headers.authorization))) {
-      socket.end("HTTP/1.1 401 Unauthorized\r\nconnection: close\r\n\r\n");
+    const status = edge.isOut ? 503 : (await desk.admits(request.headers.authorization)) ? 101 : 401;
+    if (status !== 101) {
+      socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nconnection: close\r\n\r\n`);
       return;
     }
     feed.handleUpgrade(request, socket, head, (accepted) => {
@@ -121,6 +128,7 @@ export async function startTestEdge(): Promise<TestEdge> {
     onStates: () => [],
     checked,
     onSessionCheck: () => success({ epoch: 1_000_000 }),
+    isOut: false,
     floors,
     desk,
     key: firstKey.privateKey,
