@@ -7,6 +7,7 @@ import { platformRandomBytes } from "../../protocol/bytes.ts";
 import { generateSshKeyPair } from "../../service/ssh-keys.ts";
 import { system } from "../system/fixture.ts";
 import { type ForwarderHere, startForwarderHere } from "../system/forwarder-here.ts";
+import { until } from "../system/poll.ts";
 import { SshClient } from "../system/ssh-client.ts";
 import { sshSetting } from "../system/ssh-fixture.ts";
 import { wire } from "../system/wire.ts";
@@ -14,6 +15,7 @@ import { wire } from "../system/wire.ts";
 /** Tickets of the edge that open nothing where they are shown as the password, each refused with a reason of its own in the log. */
 
 const SECOND_MS = 1_000;
+const LOG_DEADLINE_MS = 20_000;
 const STRANGERS_TICKET = "The ticket was not accepted for this VM and Linux user.";
 
 const setting = sshSetting();
@@ -101,6 +103,8 @@ test("a ticket that was used is refused by its forwarder, and at another forward
   const stolen = await show(ssh);
   expect(stolen).toMatchObject({ code: 255, stdout: Buffer.alloc(0) });
   expect(stolen.stderr).toContain("The ticket was refused.");
+  // `npm start` passes its parts' lines on to the file; the client may have its answer sooner.
+  await until("the host's log says so", LOG_DEADLINE_MS, () => atHost() > seen || undefined);
   expect([reasons().length, atHost()]).toEqual([before, seen + 1]);
   expect((await show(ssh)).stderr).toContain("The ticket has been used already");
   expect(reasons().slice(before)).toEqual(["replayed"]);
