@@ -146,6 +146,8 @@ class FeedSocket {
     const socket = new WebSocket(url, {
       headers: { authorization: `Bearer ${assertion}` },
       maxPayload: 16 * 1024 * 1024,
+      // A compressed frame is unpacked on a thread of the pool that files and signatures use too: a floor would wait behind them all.
+      perMessageDeflate: false,
       handshakeTimeout: this.#times.welcomeMs,
     });
     this.#socket = socket;
