@@ -158,7 +158,7 @@ export const hostEnvironment = z.object({
   POSTERN_TERMINAL_QUICK_EXITS: wholeNumber(5, 1),
   /** Such an exit is quick when the shell lived for less than this. */
   POSTERN_TERMINAL_QUICK_EXIT_MS: wholeNumber(2_000),
-  /** Longest wait for an answer of the edge: to enrol, and whether a live session may go on. */
+  /** Longest wait for an answer of the edge: to enrol, when VMs' states are told, and whether a live session may go on. */
   POSTERN_EDGE_TIMEOUT_MS: wholeNumber(8_000, 1),
   /** First wait before VMs' states are told to the edge again that it did not note; doubles with each try. */
   POSTERN_STATES_RETRY_MS: wholeNumber(1_000, 1),
@@ -200,7 +200,7 @@ export const hostEnvironment = z.object({
   POSTERN_REQUEST_TIMEOUT_MS: wholeNumber(60 * MINUTE_MS, 1),
   /** How long an idle HTTP connection is kept. */
   POSTERN_HTTP_KEEPALIVE_MS: wholeNumber(65_000, 1),
-  /** On shutdown: how long operations may take to end after they were told to. */
+  /** On shutdown: how long operations may take to end after they were told to, and then the last report of VMs' states. */
   POSTERN_CLOSE_GRACE_MS: wholeNumber(3_000),
 });
 

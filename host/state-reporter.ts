@@ -40,9 +40,7 @@ export class StateReporter {
   /** Returns at once. */
   note(vm: string, { state, at }: Told): void {
     this.#untold.set(vm, { state, at });
-    this.#telling ??= this.#tellAll().finally(() => {
-      this.#telling = null;
-    });
+    this.#telling ??= this.#tellAll();
   }
 
   /** Tells what is left, but tries nothing twice any more, and waits for no longer than it may. */
@@ -61,10 +59,12 @@ export class StateReporter {
         waitMs = retryMs;
         continue;
       }
-      if (this.#closing.signal.aborted) return;
+      if (this.#closing.signal.aborted) break;
       await pause(waitMs / 2 + random() * (waitMs / 2), this.#closing.signal);
       waitMs = Math.min(waitMs * 2, retryMaxMs);
     }
+    // In the same breath as the last look: what is noted from now on begins anew, and nothing can come in between.
+    this.#telling = null;
   }
 
   /** One report; whether any of it was noted. */

@@ -61,6 +61,20 @@ describe("a host's reports of its machines", () => {
     expect([edge.reports.length, edge.mostAtOnce]).toEqual([2, 1]);
   });
 
+  test.each(Array.from({ length: 12 }, (_, hops) => hops))(
+    "leave out nothing that changes %i turns after the last one was noted",
+    async (hops) => {
+      const edge = new ScriptedEdge();
+      const reporter = reporterTo(edge);
+      reporter.note("a", { state: "running", at: 1 });
+      (await edge.report(1)).answer(ALL_NOTED);
+      for (let hop = 0; hop < hops; hop += 1) await null;
+      reporter.note("b", { state: "running", at: 2 });
+      (await edge.report(2)).answer(ALL_NOTED);
+      await reporter.close();
+    },
+  );
+
   test("are repeated until the edge has noted them, however often it gives no answer", async () => {
     const edge = new ScriptedEdge();
     const reporter = reporterTo(edge);
